@@ -1,0 +1,96 @@
+"""What the disk says about a file.
+
+Any thread. Only reads, but for the bytecode it forgets; decides nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import os
+import stat
+import warnings
+from collections.abc import Iterable
+from typing import NamedTuple
+
+
+class Fingerprint(NamedTuple):
+    """Differs after a file was saved, replaced or touched; not after a chmod or a read."""
+
+    mtime_ns: int
+    size: int
+    inode: int
+    device: int
+
+
+class Status(NamedTuple):
+    """One look at a path: its fingerprint, when it last changed in any way, what it is."""
+
+    fingerprint: Fingerprint
+    ctime_ns: int
+    is_directory: bool
+    is_link: bool
+    links: int
+
+
+def look(path: str, *, follow: bool = True) -> Status | None:
+    """Return the status of *path*, or None where there is nothing to be seen."""
+    try:
+        seen = os.stat(path, follow_symlinks=follow)
+    except (OSError, ValueError):  # ValueError: a NUL in the path
+        return None
+    is_directory = stat.S_ISDIR(seen.st_mode)
+    # A directory's time and size tell of its entries, and each of those speaks for itself.
+    mtime, size = (0, 0) if is_directory else (seen.st_mtime_ns, seen.st_size)
+    return Status(
+        Fingerprint(mtime, size, seen.st_ino, seen.st_dev),
+        seen.st_ctime_ns,
+        is_directory,
+        stat.S_ISLNK(seen.st_mode),
+        seen.st_nlink,
+    )
+
+
+def content_hash(path: str) -> str:
+    """Return a short hash of what *path* holds; empty where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "blake2s").hexdigest()[:16]
+    except OSError:
+        return ""
+
+
+def compile_error(path: str) -> SyntaxError | ValueError | None:
+    """Return why the source file *path* does not compile, or None if it does.
+
+    What is no Python source, or cannot be read any more, has no error.
+    """
+    if not path.endswith((".py", ".pyw")):
+        return None
+    try:
+        with open(path, "rb") as file:
+            source = file.read()
+    except OSError:
+        return None
+    try:
+        with warnings.catch_warnings(action="ignore"):  # the program's own import will warn
+            compile(source, path, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError) as error:  # ValueError: a NUL in the source, before 3.12
+        return error
+    except (RecursionError, MemoryError):  # nested beyond this process's means: let it run
+        return None
+    return None
+
+
+def forget_bytecode(paths: Iterable[str]) -> None:
+    """Delete the cached bytecode of *paths*.
+
+    Python trusts it as long as the source keeps its size and was saved within the same second,
+    so that the second of two quick saves of one length would never run.
+    """
+    for path in paths:
+        if path.endswith((".py", ".pyw")):
+            for optimization in ("", 1, 2):
+                with contextlib.suppress(OSError, NotImplementedError):
+                    os.unlink(importlib.util.cache_from_source(path, optimization=optimization))

@@ -1,0 +1,85 @@
+"""What one run of the program tells the next, through the environment.
+
+The owner's thread. As JSON, for the program to read, too: see docs/guide.md.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterable
+
+from ._files import content_hash
+
+VARIABLE = "EVRELOAD_RUN"
+MOST_PATHS = 200  # told to the next run: an environment variable holds 128 KiB on Linux
+MOST_TRIES = 5  # restarts in a row for a file that is different at every start
+
+logger = logging.getLogger("evreload")
+
+
+class Handover:
+    """Which run this is, what led to it, and which contents it was restarted for.
+
+    A program that writes a source or configuration file whenever it starts changes it after it
+    was read, or so it seems. Restarting for that must happen once for a given content, and must
+    end if the content differs each time.
+    """
+
+    def __init__(
+        self, generation: int, changed: Iterable[str], since: int, tried: dict[str, list[str]]
+    ) -> None:
+        self.generation = generation  # 0 for the first run, then 1, 2, ...
+        self.changed = frozenset(changed)
+        self.since = since  # when the run began: nanoseconds since the epoch
+        self._tried = tried
+        self._excused: dict[str, list[str]] = {}
+        self._suspects: dict[str, list[str]] = {}
+
+    @classmethod
+    def received(cls, owner: int, since: int) -> Handover:
+        """Return what was handed to the process *owner*; a first run's if nothing was.
+
+        *since* is when the process began, for a first run. The environment is inherited by
+        processes it is not meant for: hence the owner.
+        """
+        try:
+            told = json.loads(os.environ[VARIABLE])
+            if told["owner"] == owner:
+                return cls(told["generation"], told["changed"], told["since"], told["tried"])
+        except (KeyError, ValueError, TypeError):
+            pass  # absent, or not ours: nothing was handed over
+        return cls(0, (), since, {})
+
+    def excused(self, path: str) -> bool:
+        """Whether a restart for what *path* holds now, as the program starts, was tried."""
+        tried = self._tried.get(path, [])
+        content = content_hash(path)
+        if content not in tried and len(tried) < MOST_TRIES:
+            self._suspects[path] = tried
+            return False
+        if content not in tried:
+            logger.warning(
+                "%s is different each time the program starts, which seems to write it itself: "
+                "not restarting for it until it changes again",
+                path,
+            )
+        self._excused[path] = tried
+        return True
+
+    def pass_on(self, changes: Iterable[str], *, owner: int, since: int) -> str:
+        """Return what to tell the run that follows this one because of *changes*."""
+        changed = sorted(changes)[:MOST_PATHS]
+        tried = dict(self._excused)
+        for path in changed:
+            tried[path] = [*self._suspects.get(path, ()), content_hash(path)][-MOST_TRIES:]
+        return json.dumps(
+            {
+                "generation": self.generation + 1,
+                "changed": changed,
+                "owner": owner,
+                "since": since,
+                "tried": tried,
+            }
+        )

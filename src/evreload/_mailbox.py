@@ -1,0 +1,150 @@
+"""The thread border.
+
+`Mailbox.put` may be called from any thread, and from inside an audit hook: it takes no lock.
+What was put is delivered, in one set, on the thread of the event loop. No other module is
+entered by two threads at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Generic, TypeVar
+
+from tornado.ioloop import IOLoop
+
+T = TypeVar("T")
+
+FIRST_LOOK = 0.05  # seconds before another loop is looked for again; doubled each time
+LAST_LOOK = 10.0  # seconds between looks after which a forked child is taken for a mere helper
+
+
+class Mailbox(Generic[T]):
+    """Take items from any thread; deliver them, in one set, on the loop's.
+
+    However many are put, at most one callback is pending. Until `open` all is kept.
+    """
+
+    def __init__(self, io_loop: IOLoop, deliver: Callable[[set[T]], object]) -> None:
+        self._io_loop = io_loop
+        self._deliver = deliver
+        self._items: SimpleQueue[T] = SimpleQueue()
+        self._flag_up = True  # nobody needs to be told before the box is open
+        self._is_open = False
+        self._seeker: threading.Thread | None = None
+        self._halt = threading.Event()
+
+    def put(self, item: T) -> None:
+        """Keep *item* for delivery. Any thread; never blocks, never raises."""
+        self._items.put(item)
+        if not self._flag_up:
+            self._flag_up = True
+            self._io_loop.add_callback(self._empty)
+
+    def tell(self, item: T) -> None:
+        """Keep *item*, and see to it that somebody takes it. Any thread but a loop's."""
+        self.put(item)
+        if self._is_open:
+            self._seek()
+
+    def open(self, io_loop: IOLoop | None = None) -> None:
+        """Begin, or go on, to deliver: on this loop, or where it stands still, on whichever runs.
+
+        ``Application(debug=True)`` at the top of a module means the loop of that moment, but
+        ``asyncio.run`` makes another, and the first never runs. Nobody tells us.
+        """
+        self._io_loop = io_loop or self._io_loop
+        self._is_open = True
+        self._io_loop.add_callback(self._empty)
+        self._seek()
+
+    def close(self) -> None:
+        """Deliver nothing, and have no thread, until it is opened again. Keeps what is put."""
+        self._is_open = False
+        self._flag_up = True
+        self._halt.set()
+        if self._seeker:
+            self._seeker.join()
+            self._seeker = None
+
+    def inherit(self) -> None:
+        """In a forked child: open only if this is the process that goes on to run the loop.
+
+        That is so if the loop we know turns here, or if the parent ends: it was a daemon that
+        detached itself, and since Python 3.12 it has to make a new loop.
+        """
+        loop = _asyncio_loop(self._io_loop)
+        if not loop.is_closed() and not loop.is_running():
+            loop.call_soon(self.open)
+        self._start(self._outlive, os.getppid())
+
+    def serves(self, io_loop: IOLoop) -> bool:
+        """Whether this is where the box is emptied."""
+        return self._io_loop is io_loop
+
+    def _empty(self) -> None:
+        if not self._is_open:
+            return
+        self._io_loop = IOLoop.current()
+        # Lower the flag before looking inside. What is put meanwhile is either found now or
+        # raises the flag again; the other order could leave it lying here with nobody told.
+        self._flag_up = False
+        self._deliver({self._items.get() for _ in range(self._items.qsize())})
+
+    def _seek(self) -> None:
+        """Look for a loop that runs, as long as ours does not."""
+        if not _asyncio_loop(self._io_loop).is_running() and not (
+            self._seeker and self._seeker.is_alive()
+        ):
+            self._start(self._search)
+
+    def _start(self, work: Callable[..., None], *arguments: int) -> None:
+        self._halt.clear()
+        self._seeker = threading.Thread(
+            target=work, args=arguments, name="evreload-seek", daemon=True
+        )
+        self._seeker.start()
+
+    def _search(self) -> None:
+        pause = FIRST_LOOK
+        while not _asyncio_loop(self._io_loop).is_running():
+            if loop := _running_loop():
+                loop.call_soon_threadsafe(self._empty)
+                return
+            if self._halt.wait(pause):
+                return
+            pause *= 2
+
+    def _outlive(self, parent: int) -> None:
+        pause = FIRST_LOOK
+        while pause < LAST_LOOK and not self._halt.wait(pause):
+            pause *= 2
+            if os.getppid() != parent and not self._is_open:
+                self._is_open = True
+                self._search()
+                return
+
+
+def _asyncio_loop(io_loop: IOLoop) -> asyncio.AbstractEventLoop:
+    # Every IOLoop has stood on an asyncio loop since Tornado 5, but its base class does not say so.
+    loop: asyncio.AbstractEventLoop = io_loop.asyncio_loop  # type: ignore[attr-defined]
+    return loop
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    """Return any event loop that runs, on whatever thread.
+
+    Costs some milliseconds in a large program: for when there is no other way.
+    """
+    everything = gc.get_objects()
+    # Types first, by identity: neither isinstance nor a hash may run code of the objects.
+    kinds = {id(kind): kind for kind in map(type, everything)}
+    loops = {key for key, kind in kinds.items() if issubclass(kind, asyncio.AbstractEventLoop)}
+    if not loops:
+        return None
+    found = (thing for thing in everything if id(type(thing)) in loops)
+    return next((loop for loop in found if loop.is_running()), None)

@@ -1,0 +1,176 @@
+"""What the program is made of, as the interpreter tells it.
+
+Any thread: modules are imported on whichever. Asks, and decides nothing. Imported into the
+program itself, so it imports next to nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from types import CodeType, ModuleType
+
+TYPE_CHECKING = False  # `typing` costs 2 ms, a quarter of what we may add to a program's start
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from importlib.machinery import ModuleSpec
+    from types import TracebackType
+    from typing import Any
+
+    # A path, and when the interpreter read it, or shortly before (nanoseconds since the epoch).
+    Note = Callable[[str, int], object]
+
+# The clock that stamps files ticks coarsely: a file may seem this much older than it is.
+COARSE_CLOCK = 10_000_000  # nanoseconds
+
+CODE = (".py", ".pyw", ".pyc", ".so", ".pyd")
+
+
+class Imports:
+    """Notes each file the interpreter runs code from, when it does.
+
+    A finder on `sys.meta_path` alone would miss what is loaded without one, or claimed by a
+    finder put before it (pytest's rewritten tests). An audit hook sees all, but cannot be
+    removed: it must stay tiny, and `note` must never raise.
+    """
+
+    def __init__(self) -> None:
+        self._note: Note | None = None
+        self._noted: dict[str, int] = {}  # while there was nobody to take note
+        self._known: set[str] = set()
+        self._missed: set[str] = set()
+        self._compiled: dict[str, int] = {}
+        sys.addaudithook(self._hook)
+        sys.meta_path.append(_Missing(self))
+
+    def begin(self, note: Note) -> None:
+        """Tell *note* of each file from now on; `so_far` tells of the others."""
+        self._note = note
+
+    def end(self) -> None:
+        """Tell nobody any more, and forget what was told."""
+        self._note = None
+        self._known.clear()
+        self._missed.clear()
+
+    def so_far(self, unknown: int) -> Iterator[tuple[str, int]]:
+        """Yield each file that nobody was told of, and when it was read, if not *unknown*.
+
+        `sys.modules` may hold anything and may grow meanwhile. Modules are read without waking
+        them: no property, no `__getattr__`, no lazy import runs.
+        """
+        while self._noted:
+            yield self._noted.popitem()
+        for module in list(sys.modules.values()):
+            path = _file(module) if isinstance(module, ModuleType) else None
+            if path and path not in self._known:
+                self._known.add(path)
+                yield source(path), unknown
+
+    def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "exec":
+            code = arguments[0]
+            if type(code) is CodeType and code.co_filename not in self._known:
+                self._ran(code.co_filename)
+        elif event == "import":
+            if type(arguments[1]) is str:  # the file of an extension module
+                self._ran(arguments[1])
+        elif event == "compile":
+            name = arguments[1]
+            if type(name) is str and name.endswith(".py"):
+                # The file was read just before; it runs only after it was compiled.
+                self._compiled[name] = time.time_ns()
+        elif event == "open":
+            name = arguments[0]
+            if type(name) is str and name.endswith(".pyc") and "__pycache__" not in name:
+                self._ran(name)
+
+    def _ran(self, name: str) -> None:
+        # Templates are compiled under their own names, and their engines reload them.
+        if name.endswith(CODE) and name not in self._known:
+            self._known.add(name)
+            self._tell(os.path.abspath(name), self._compiled.pop(name, 0) or time.time_ns())
+
+    def _tell(self, path: str, read: int) -> None:
+        read -= COARSE_CLOCK
+        if self._note:
+            self._note(path, read)
+        else:
+            self._noted[path] = read
+
+    def missed(self, name: str, path: Sequence[str] | None) -> None:
+        """Note where the module *name*, which could not be found, would be."""
+        if name in self._missed:
+            return
+        self._missed.add(name)
+        last = name.rpartition(".")[2]
+        for directory in list(sys.path if path is None else path):
+            if type(directory) is str:
+                place = os.path.join(os.path.abspath(directory), last)
+                self._tell(place + ".py", time.time_ns())
+                self._tell(os.path.join(place, "__init__.py"), time.time_ns())
+
+
+class _Missing:
+    """The last finder of all: it is asked only for what no other has found."""
+
+    def __init__(self, imports: Imports) -> None:
+        self._imports = imports
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        try:
+            self._imports.missed(name, path)
+        except Exception:  # path may be anything; an import must not fail for our sake
+            return None
+        return None
+
+
+def source(path: str) -> str:
+    """Return the file to watch for code said to come from *path*, an absolute path.
+
+    For bytecode that is its source, where there is one; inside an archive, the archive.
+    """
+    if path.endswith((".pyc", ".pyo")) and os.path.exists(path[:-1]):
+        return path[:-1]
+    container = path
+    while not os.path.exists(container) and container != os.path.dirname(container):
+        container = os.path.dirname(container)
+    return container if os.path.isfile(container) else path
+
+
+def traceback_files(error: BaseException) -> Iterable[str]:
+    """Return every file that *error*, its causes and its context passed through.
+
+    A module that fails to import never reaches `sys.modules`, and the file with a syntax error
+    never reaches the traceback.
+    """
+    files: set[str] = set()
+    todo: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while todo:
+        one = todo.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        todo += [one.__cause__, one.__context__, *getattr(one, "exceptions", ())]
+        files.update(_frames(one.__traceback__))
+        if isinstance(one, SyntaxError) and one.filename:
+            files.add(one.filename)
+    return {os.path.abspath(path) for path in files if not path.startswith("<")}
+
+
+def _frames(trace: TracebackType | None) -> Iterator[str]:
+    while trace:
+        yield trace.tb_frame.f_code.co_filename
+        trace = trace.tb_next
+
+
+def _file(module: ModuleType) -> str | None:
+    try:
+        path = object.__getattribute__(module, "__dict__").get("__file__")
+        return os.path.abspath(os.fsdecode(path)) if path else None
+    except Exception:  # whatever a hostile module makes of it: the others stay watched
+        return None

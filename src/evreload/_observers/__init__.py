@@ -1,0 +1,159 @@
+"""watchdog's rooms, and the choice between them.
+
+Events where they arrive, polling where they don't, directory by directory. Armed and disarmed
+on the loop's thread; the news comes from the observers' own.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from .inotify import Inotify
+    from .native import Native
+    from .polling import Polling
+
+logger = logging.getLogger("evreload")
+
+REMEDIES = {
+    errno.ENOSPC: (
+        "the limit of inotify watches is reached",
+        "raise fs.inotify.max_user_watches with sysctl",
+    ),
+    errno.EMFILE: (
+        "the limit of inotify instances is reached",
+        "raise fs.inotify.max_user_instances with sysctl, or end programs that watch files",
+    ),
+    errno.EACCES: ("it may not be read", "make it readable"),
+}
+
+
+class News(NamedTuple):
+    """Look at *path*: an entry of a directory, or a watched directory itself.
+
+    An *unfinished* entry was just created, and its writer has not closed it yet.
+    """
+
+    path: str
+    unfinished: bool = False
+
+
+EVERYWHERE = News("")  # events were lost: look at everything
+
+
+class Observers:
+    """Watch directories, by events or by polling.
+
+    *entries* holds the wanted names in each directory; None means all, an empty set that only
+    its own fate matters. It may change at any time; after a change, `arm` again.
+    *check_time* is in seconds. With *poll* events are not even tried.
+    """
+
+    def __init__(
+        self,
+        tell: Callable[[News], object],
+        entries: Mapping[str, set[str] | None],
+        *,
+        check_time: float,
+        poll: bool,
+    ) -> None:
+        self._tell = tell
+        self._entries = entries
+        self._check_time = check_time
+        self._poll = poll
+        self._events: Inotify | Native | None = None
+        self._polling: Polling | None = None
+        self._told: set[str] = set()
+        self._silent: Callable[[str], str | None] = lambda directory: None
+
+    def start(self) -> None:
+        """Make ready. Imports watchdog, which takes a while: not for the loop."""
+        if self._poll:
+            return
+        from . import mounts
+
+        self._silent = mounts.read().silent
+        try:
+            if sys.platform == "linux":
+                from .inotify import Inotify
+
+                self._events = Inotify(self._tell, self._entries, self._reader_died)
+            else:
+                from .native import Native
+
+                self._events = Native(self._tell, self._entries, self._reader_died)
+        except (OSError, ImportError) as error:
+            self._explain("this program's directories", *_reason(error))
+
+    def arm(self, directory: str) -> None:
+        """Watch *directory*, which may have been replaced by another of that name."""
+        if self._events is None:
+            self._arm_polling(directory)
+        elif kind := self._silent(directory):
+            self._explain(directory, f"{kind} delivers no file events", "keep it on a local disk")
+            self._arm_polling(directory)
+        else:
+            self._arm_events(directory)
+
+    def disarm(self, directory: str) -> None:
+        for observer in (self._events, self._polling):
+            if observer is not None:
+                observer.disarm(directory)
+
+    def stop(self) -> None:
+        """End all threads."""
+        for observer in (self._events, self._polling):
+            if observer is not None:
+                observer.stop()
+        self._events = self._polling = None
+
+    def __str__(self) -> str:
+        """Say how the directories are watched."""
+        if self._events is None:
+            return f"polling every {self._check_time:g} s"
+        if not self._polling:
+            return self._events.name
+        return f"{self._events.name}; {len(self._polling)} of them polled"
+
+    def _arm_events(self, directory: str) -> None:
+        assert self._events is not None
+        try:
+            self._events.arm(directory)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                self._tell(News(directory))  # gone since it was found
+                return
+            if self._entries.get(directory) == set():
+                return  # an ancestor that only passes through; its own fate is all we would miss
+            self._explain(directory, *_reason(error))
+            self._arm_polling(directory)
+        else:
+            if self._polling is not None:
+                self._polling.disarm(directory)
+
+    def _arm_polling(self, directory: str) -> None:
+        if self._polling is None:
+            from .polling import Polling
+
+            self._polling = Polling(self._tell, self._entries, self._check_time)
+        self._polling.arm(directory)
+
+    def _explain(self, what: str, reason: str, remedy: str) -> None:
+        """Warn once for each reason."""
+        if reason not in self._told:
+            self._told.add(reason)
+            logger.warning("polling %s every %g s: %s (%s)", what, self._check_time, reason, remedy)
+
+    def _reader_died(self) -> None:
+        logger.error("no more file events: polling every %g s from now on", self._check_time)
+        self._events = None
+        self._tell(EVERYWHERE)
+
+
+def _reason(error: OSError | ImportError) -> tuple[str, str]:
+    number = error.errno if isinstance(error, OSError) else None
+    return REMEDIES.get(number or 0, (str(error), "nothing is lost, but it costs more"))

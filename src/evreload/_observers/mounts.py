@@ -1,0 +1,65 @@
+"""Which file systems deliver no events.
+
+A change made on another machine, or on the other side of a virtual machine's border, never
+passes this kernel. Read from Linux's mountinfo; see proc_pid_mountinfo(5).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+REMOTE = {
+    "9p",  # WSL, Docker Desktop, gVisor
+    "afs",
+    "beegfs",
+    "ceph",
+    "cifs",
+    "drvfs",
+    "glusterfs",
+    "lustre",
+    "ncpfs",
+    "nfs",
+    "nfs4",
+    "prl_fs",  # Parallels
+    "smb3",
+    "smbfs",
+    "vboxsf",
+    "virtiofs",
+    "vmhgfs",
+}
+
+
+class Mounts:
+    """The mount table at one moment."""
+
+    def __init__(self, mountinfo: str) -> None:
+        self._types = dict(map(_parse, filter(None, mountinfo.splitlines())))
+
+    def silent(self, directory: str) -> str | None:
+        """Return the type of the file system of *directory* if it delivers no events."""
+        while directory not in self._types:
+            parent = os.path.dirname(directory)
+            if parent == directory:
+                return None
+            directory = parent
+        kind = self._types[directory]
+        return kind if kind in REMOTE or kind.startswith("fuse") else None
+
+
+def read() -> Mounts:
+    """Read the mount table of this process; an empty one where there is none."""
+    try:
+        with open("/proc/self/mountinfo", errors="surrogateescape") as file:
+            return Mounts(file.read())
+    except OSError:
+        return Mounts("")
+
+
+def _parse(line: str) -> tuple[str, str]:
+    before, _, after = line.partition(" - ")
+    return _unescape(before.split()[4]), after.split()[0]
+
+
+def _unescape(field: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)

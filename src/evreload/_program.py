@@ -1,0 +1,142 @@
+"""Runs a program as ``__main__``, as plain Python would, and stays when it fails.
+
+The main thread. A restart executes this file by its path, which works whatever the program does
+to `sys.path`, the environment or the working directory, and under every flag of Python.
+"""
+
+from __future__ import annotations
+
+import builtins
+import os
+import sys
+from types import ModuleType
+
+TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
+if TYPE_CHECKING:
+    from importlib.abc import Loader
+    from types import CodeType
+
+
+def run(target: list[str]) -> None:
+    """Run *target*, as given to Python: ``-m name …``, ``-c code …`` or ``path …``.
+
+    Raises what the program raises, SystemExit above all.
+    """
+    if target[0] == "-m":
+        sys.argv[:] = ["-m", *target[2:]]
+        _put_first(os.getcwd())
+        _run_module(target[1], alter_argv=True)
+    elif target[0] == "-c":
+        sys.argv[:] = ["-c", *target[2:]]
+        _put_first("")
+        main = _new_main()
+        exec(compile(target[1], "<string>", "exec", dont_inherit=True), main.__dict__)
+    elif _is_container(target[0]):
+        sys.argv[:] = target
+        sys.path.insert(0, os.path.abspath(target[0]))
+        _run_module("__main__", alter_argv=False)
+    else:
+        sys.argv[:] = target
+        _put_first(os.path.dirname(os.path.realpath(target[0])))
+        _run_script(os.path.abspath(target[0]))
+
+
+def _put_first(directory: str) -> None:
+    if not sys.flags.safe_path:
+        sys.path.insert(0, directory)
+
+
+def _is_container(path: str) -> bool:
+    """Whether *path* is a directory or an archive with a program in it."""
+    for hook in sys.path_hooks:
+        try:
+            hook(path)
+        except ImportError:
+            continue
+        return True
+    return False
+
+
+def _new_main() -> ModuleType:
+    """Put a fresh ``__main__`` in place, with what Python puts into its own, and no more."""
+    main = ModuleType("__main__")
+    main.__dict__["__builtins__"] = builtins
+    for name in ("__annotations__", "__cached__"):  # which of them, varies with the version
+        if name in sys.modules["__main__"].__dict__:
+            main.__dict__[name] = {} if name == "__annotations__" else None
+    sys.modules["__main__"] = main
+    return main
+
+
+def _run_module(name: str, *, alter_argv: bool) -> None:
+    import runpy
+
+    _new_main()
+    # What `python -m` itself calls: nothing else gives __main__ its own module, with its spec.
+    runpy._run_module_as_main(name, alter_argv)  # type: ignore[attr-defined]
+
+
+def _run_script(path: str) -> None:
+    main = _new_main()
+    main.__file__ = path
+    main.__loader__, code = _load(path)
+    exec(code, main.__dict__)
+
+
+def _load(path: str) -> tuple[Loader, CodeType]:
+    from importlib.machinery import SourceFileLoader, SourcelessFileLoader
+
+    if path.endswith(".pyc"):
+        compiled = SourcelessFileLoader("__main__", path)
+        code = compiled.get_code("__main__")
+        assert code is not None
+        return compiled, code
+    source = SourceFileLoader("__main__", path)
+    # Not get_code: it would write bytecode, and Python writes none for scripts.
+    return source, compile(source.get_data(path), path, "exec", dont_inherit=True)
+
+
+def _again() -> None:
+    """Run the program of a process that was restarted: `_process.command_line` says how."""
+    first, *target = sys.argv[1:]
+    flags = sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv)]
+    sys.orig_argv[:] = [first, *flags, *target]
+    if not sys.flags.safe_path:
+        del sys.path[0]  # this file's directory
+    evreload = _import_ourselves()
+    evreload._imports()  # take note from the beginning
+    try:
+        run(target)
+    except (Exception, SystemExit) as error:
+        started = "evreload._reloader" in sys.modules and evreload._story().is_started
+        if isinstance(error, SystemExit) and (not error.code or started):
+            raise  # it ended because it wanted to
+        _report(error)
+        evreload._wait_after(error)
+
+
+def _import_ourselves() -> ModuleType:
+    """Import the package this file lies in, wherever that is."""
+    above = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    sys.path.insert(0, above)
+    try:
+        import evreload
+    finally:
+        sys.path.remove(above)
+    return evreload
+
+
+def _report(error: BaseException) -> None:
+    """Print *error* as Python would, without the frames that are ours."""
+    if isinstance(error, SystemExit):
+        if not isinstance(error.code, int):
+            print(error.code, file=sys.stderr)
+        return
+    trace = error.__traceback__
+    while trace and trace.tb_frame.f_code.co_filename == __file__:
+        trace = trace.tb_next
+    sys.excepthook(type(error), error.with_traceback(trace), trace)
+
+
+if __name__ == "__main__":
+    _again()

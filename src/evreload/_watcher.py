@@ -1,0 +1,284 @@
+"""Answer two: wanted paths in, settled changes out.
+
+The loop's thread, but for the first survey: whoever arms the watcher owns it until the mailbox
+is opened. An event says only where to look; the disk says whether it changed.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from tornado.ioloop import IOLoop
+
+from . import _git
+from ._files import Fingerprint, Status, look
+from ._observers import News, Observers
+from ._patterns import Ignored
+from ._routes import Routes
+
+SLICE = 0.002  # seconds of surveying before the loop gets its turn
+PATIENCE = 3.0  # seconds after which changes are acted upon, settled or not
+NEXT_LOOK = 0.02  # seconds between two looks at whether git, or a writer, has finished
+UNKNOWN = Fingerprint(-1, -1, -1, -1)
+
+Changes = dict[str, Fingerprint | None]
+
+
+class Want(NamedTuple):
+    """Watch *path*; if it changed from *since* on, the program may not know.
+
+    *since* is in nanoseconds since the epoch, by the clock that stamps files.
+    An *explicit* one was asked for by name; if it is a directory, all beneath it is wanted.
+    """
+
+    path: str
+    since: int
+    explicit: bool = False
+
+
+class Watcher:
+    """Keeps the wanted files, and says which of them differ from what the program runs.
+
+    *connect* makes the observers, whenever there are none. *deliver* is called on the loop with
+    all changes, after *debounce* seconds of quiet. What changed before the loop first turned is
+    put to *excused* first: the program may have written it, and would do so again.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Observers],
+        deliver: Callable[[Changes], object],
+        *,
+        debounce: float,
+        excused: Callable[[str], bool],
+        ignored: Ignored,
+    ) -> None:
+        self._connect = connect
+        self._deliver = deliver
+        self._debounce = debounce
+        self._excused = excused
+        self._ignored = ignored
+        self._routes = Routes()
+        self._observers: Observers | None = None
+        self._wanted: dict[str, Want] = {}
+        self._running: Changes = {}  # what the program runs, as far as we know
+        self._in_trees: set[str] = set()
+        self._scanned: set[str] = set()  # directories of trees whose entries are all known
+        self._todo: dict[str, None] = {}  # to be surveyed
+        self._surveying_all = False
+        self._first_turn: int | None = None  # of the loop; nanoseconds since the epoch
+        self._early: set[str] = set()
+        self._candidates: set[str] = set()
+        self._unfinished: set[str] = set()
+        self._delivered: Changes = {}
+        self._settling = False
+        self._first_news = self._last_news = 0.0  # by the loop's clock
+
+    @property
+    def entries(self) -> dict[str, set[str] | None]:
+        """What the observers are to listen for; see `Routes`."""
+        return self._routes.entries
+
+    def want(self, want: Want) -> None:
+        """Add a path to what is wanted; it is armed in the next survey."""
+        if want.explicit or (want.path not in self._wanted and not self._ignored(want.path)):
+            self._wanted.setdefault(want.path, want)
+            self._todo[want.path] = None
+
+    def survey(self) -> None:
+        """Arm observers for everything wanted, and look at it all, without a pause."""
+        self._survey_all()
+        while self._todo:
+            self._step()
+
+    def disarm(self) -> None:
+        """End the observers; `receive` or `survey` makes new ones."""
+        if self._observers:
+            self._observers.stop()
+            self._observers = None
+
+    def __str__(self) -> str:
+        files = sum(bool(fingerprint) for fingerprint in self._running.values())
+        directories = sum(names != set() for names in self.entries.values())
+        return f"{files} files in {directories} directories ({self._observers})"
+
+    # What comes in
+
+    def receive(self, mail: set[News | Want]) -> None:
+        """Take what the mailbox delivers."""
+        first = self._first_turn is None
+        if first:
+            self._first_turn = time.time_ns()
+        for item in mail:
+            if isinstance(item, Want):
+                self.want(item)
+        # Of two news about one entry the finished one counts: should it have been created again
+        # after that, it will be closed again, too.
+        for news in sorted((item for item in mail if isinstance(item, News)), reverse=True):
+            self._heed(news)
+        if first:
+            self._early = {*self._todo, *self._candidates}
+        if self._observers is None:
+            self._survey_all()
+        self._survey_a_slice()
+
+    def _heed(self, news: News) -> None:
+        path, unfinished = news
+        touched = self._touched(path)
+        self._todo.update(dict.fromkeys(touched))
+        if not path or self._routes.is_junction(path):
+            self._survey_all()
+        if unfinished and touched:
+            self._unfinished.add(path)
+        else:
+            self._unfinished.discard(path)
+        if touched:
+            self._last_news = time.monotonic()
+
+    def _touched(self, entry: str) -> set[str]:
+        touched = set(self._routes.meant_by(entry))
+        if entry in self._running:
+            touched.add(entry)
+        elif self._routes.is_open(os.path.dirname(entry)) and not self._ignored(entry):
+            self._enter(entry)
+            touched.add(entry)
+        return touched
+
+    def stale(self) -> Changes:
+        """Look at every wanted file, now; return those that differ from what the program runs."""
+        seen = ((path, look(path)) for path in self._running)
+        now = {path: here and here.fingerprint for path, here in seen}
+        return {path: now[path] for path, running in self._running.items() if now[path] != running}
+
+    # Looking
+
+    def _survey_all(self) -> None:
+        if self._observers is None:
+            self._observers = self._connect()
+        self._surveying_all = True
+        self._routes.begin(self._observers)
+        self._todo.update(dict.fromkeys(self._wanted))
+        self._todo.update(dict.fromkeys(self._running))
+
+    def _survey_a_slice(self) -> None:
+        end = time.perf_counter() + SLICE
+        while self._todo and time.perf_counter() < end:
+            self._step()
+        if self._todo:
+            IOLoop.current().add_callback(self._survey_a_slice)
+        elif self._candidates:
+            self._settle()
+
+    def _step(self) -> None:
+        """Arm one path, then look at it: in this order nothing goes unseen."""
+        path = next(iter(self._todo))
+        del self._todo[path]
+        self._arm(path)
+        if not self._todo and self._surveying_all:
+            self._surveying_all = False
+            self._routes.finish()
+
+    def _arm(self, path: str) -> None:
+        member = path in self._in_trees
+        here = look(path, follow=not member)
+        if not member or (here and here.is_link):
+            self._routes.lead_to(path)
+            here = look(path)
+        if here and here.is_directory and self._is_tree(path):
+            self._scan(path)
+        now = here and here.fingerprint
+        if path not in self._running:
+            self._running[path] = now
+            since = self._wanted[path].since
+            if here and not here.is_directory and here.ctime_ns >= since:
+                self._running[path] = UNKNOWN  # it may have changed since the program read it
+        if self._running[path] != now:
+            self._candidates.add(path)
+
+    def _is_tree(self, path: str) -> bool:
+        if path in self._in_trees:
+            return not os.path.islink(path)  # or a cycle would never end
+        return self._wanted[path].explicit
+
+    def _scan(self, directory: str) -> None:
+        """Want all that is in *directory*: as the program knows it, or as new."""
+        self._routes.open_up(directory)
+        try:
+            paths = [entry.path for entry in os.scandir(directory)]
+        except OSError:
+            return  # unreadable, which was said when it was armed; or just gone
+        for path in paths:
+            if path not in self._in_trees and not self._ignored(path):
+                if directory in self._scanned:
+                    self._enter(path)
+                else:
+                    self._in_trees.add(path)
+                    self._wanted.setdefault(path, Want(path, self._wanted[directory].since))
+                self._todo[path] = None
+        self._scanned.add(directory)
+
+    def _enter(self, path: str) -> None:
+        """Take in what has appeared in a tree: the program does not know it."""
+        self._in_trees.add(path)
+        self._wanted.setdefault(path, Want(path, 0))
+        self._running.setdefault(path, None)
+        self._scanned.add(path)  # so that, if it is a directory, all in it is new as well
+
+    # What goes out
+
+    def _settle(self) -> None:
+        """Act after some quiet, when nobody is at work any more, or out of patience."""
+        if not self._settling:
+            self._settling = True
+            self._first_news = self._last_news = time.monotonic()
+            self._wait_for_quiet()
+
+    def _wait_for_quiet(self) -> None:
+        now = time.monotonic()
+        quiet = self._last_news + self._debounce - now
+        impatient = now - self._first_news >= PATIENCE
+        if not impatient and quiet > 0:
+            IOLoop.current().call_later(quiet, self._wait_for_quiet)
+        elif not impatient and self._at_work():
+            IOLoop.current().call_later(NEXT_LOOK, self._wait_for_quiet)
+        else:
+            self._settling = False
+            self._judge()
+
+    def _at_work(self) -> bool:
+        self._unfinished = {path for path in self._unfinished if _may_be_open(path)}
+        return bool(self._unfinished) or _git.at_work(self._candidates)
+
+    def _judge(self) -> None:
+        changes = {}
+        for path in sorted(self._candidates):
+            here = look(path)
+            now = here and here.fingerprint
+            if now == self._running[path] or (now is None and path not in self._in_trees):
+                self._candidates.discard(path)
+            elif self._is_early(path, here) and self._excused(path):
+                self._running[path] = now
+                self._candidates.discard(path)
+            else:
+                changes[path] = now
+        self._early.clear()
+        if changes and changes != self._delivered:
+            self._delivered = changes
+            self._deliver(changes)
+
+    def _is_early(self, path: str, here: Status | None) -> bool:
+        if here is None:
+            return path in self._early
+        return self._first_turn is None or here.ctime_ns < self._first_turn
+
+
+def _may_be_open(path: str) -> bool:
+    """Whether *path*, which was created, may still be waiting to be closed by its writer.
+
+    A link is created at one stroke, and nobody will close it.
+    """
+    here = look(path, follow=False)
+    return bool(here and here.links == 1 and not here.is_link and not here.is_directory)

@@ -1,0 +1,17 @@
+"""Let tox find the interpreters that pyenv has installed, also those not on PATH.
+
+tox loads this file by itself. They go last, so that what is on PATH comes first; where there is
+no pyenv, nothing changes.
+"""
+
+import os
+import re
+from pathlib import Path
+
+VERSIONS = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+RELEASES = [path for path in VERSIONS.glob("3.*") if re.fullmatch(r"3\.\d+\.\d+", path.name)]
+RELEASES.sort(key=lambda path: [int(part) for part in path.name.split(".")], reverse=True)
+
+os.environ["PATH"] = os.pathsep.join(
+    [os.environ.get("PATH", os.defpath), *(str(path / "bin") for path in RELEASES)]
+)
