@@ -52,21 +52,27 @@ class Handover:
             pass  # absent, or not ours: nothing was handed over
         return cls(0, (), since, {})
 
-    def excused(self, path: str) -> bool:
-        """Whether a restart for what *path* holds now, as the program starts, was tried."""
+    def excused(self, path: str, *, may_be_own: bool) -> bool:
+        """Whether not to restart for *path*, which changed while the program started.
+
+        That is so if it holds what this run was started for. If the change *may_be_own*, of the
+        program or of one that it ran, then only so often.
+        """
         tried = self._tried.get(path, [])
         content = content_hash(path)
-        if content not in tried and len(tried) < MOST_TRIES:
-            self._suspects[path] = tried
-            return False
-        if content not in tried:
+        if tried[-1:] == [content]:
+            self._excused[path] = tried
+            return True
+        if may_be_own and len(tried) >= MOST_TRIES:
             logger.warning(
-                "%s is different each time the program starts, which seems to write it itself: "
+                "%s is different each time the program starts, which seems to write it: "
                 "not restarting for it until it changes again",
                 path,
             )
-        self._excused[path] = tried
-        return True
+            self._excused[path] = tried
+            return True
+        self._suspects[path] = tried if may_be_own else []
+        return False
 
     def pass_on(self, changes: Iterable[str], *, owner: int, since: int) -> str:
         """Return what to tell the run that follows this one because of *changes*."""

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # The clock that stamps files ticks coarsely: a file may seem this much older than it is.
 COARSE_CLOCK = 10_000_000  # nanoseconds
 
+SPAWNS = ("subprocess.Popen", "os.posix_spawn", "os.fork", "os.forkpty", "os.system")
+WRITING = os.O_WRONLY | os.O_RDWR
 CODE = (".py", ".pyw", ".pyc", ".so", ".pyd")
 
 
@@ -41,6 +43,16 @@ class Imports:
         self._known: set[str] = set()
         self._missed: set[str] = set()
         self._compiled: dict[str, int] = {}
+        self._written: set[str] = set()
+        self._spawned = False
+        self._listeners: dict[str, Callable[[tuple[Any, ...]], None]] = {
+            "exec": self._on_exec,
+            "import": self._on_import,
+            "compile": self._on_compile,
+            "open": self._on_open_at_start,
+            "os.rename": self._on_rename,
+            **dict.fromkeys(SPAWNS, self._on_spawn),
+        }
         sys.addaudithook(self._hook)
         sys.meta_path.append(_Missing(self))
 
@@ -68,23 +80,52 @@ class Imports:
                 self._known.add(path)
                 yield source(path), unknown
 
+    def has_started(self) -> None:
+        """The program is up: what it writes from now on is of no interest."""
+        self._listeners["open"] = self._on_open
+        for event in ("os.rename", *SPAWNS):
+            self._listeners.pop(event, None)
+
+    def may_have_written(self, path: str) -> bool:
+        """Whether the program, or one that it ran, may have written *path* as it started."""
+        return self._spawned or path in self._written
+
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "exec":
-            code = arguments[0]
-            if type(code) is CodeType and code.co_filename not in self._known:
-                self._ran(code.co_filename)
-        elif event == "import":
-            if type(arguments[1]) is str:  # the file of an extension module
-                self._ran(arguments[1])
-        elif event == "compile":
-            name = arguments[1]
-            if type(name) is str and name.endswith(".py"):
-                # The file was read just before; it runs only after it was compiled.
-                self._compiled[name] = time.time_ns()
-        elif event == "open":
-            name = arguments[0]
-            if type(name) is str and name.endswith(".pyc") and "__pycache__" not in name:
-                self._ran(name)
+        if listener := self._listeners.get(event):
+            listener(arguments)
+
+    def _on_exec(self, arguments: tuple[Any, ...]) -> None:
+        code = arguments[0]
+        if type(code) is CodeType and code.co_filename not in self._known:
+            self._ran(code.co_filename)
+
+    def _on_import(self, arguments: tuple[Any, ...]) -> None:
+        if type(arguments[1]) is str:  # the file of an extension module
+            self._ran(arguments[1])
+
+    def _on_compile(self, arguments: tuple[Any, ...]) -> None:
+        name = arguments[1]
+        if type(name) is str and name.endswith(".py"):
+            # The file was read just before; it runs only after it was compiled.
+            self._compiled[name] = time.time_ns()
+
+    def _on_open(self, arguments: tuple[Any, ...]) -> None:
+        name = arguments[0]
+        if type(name) is str and name.endswith(".pyc") and "__pycache__" not in name:
+            self._ran(name)
+
+    def _on_open_at_start(self, arguments: tuple[Any, ...]) -> None:
+        name, mode, flags = arguments
+        self._on_open(arguments)
+        if type(name) is str and type(flags) is int and flags & WRITING:
+            self._written.add(os.path.abspath(name))
+
+    def _on_rename(self, arguments: tuple[Any, ...]) -> None:
+        if type(arguments[1]) is str:
+            self._written.add(os.path.abspath(arguments[1]))
+
+    def _on_spawn(self, arguments: tuple[Any, ...]) -> None:
+        self._spawned = True
 
     def _ran(self, name: str) -> None:
         # Templates are compiled under their own names, and their engines reload them.

@@ -139,7 +139,7 @@ class Reloader:
             lambda: self._connect(watcher, settings),
             self._on_changes,
             debounce=settings.debounce,
-            excused=self.handover.excused,
+            excused=self._is_excused,
             ignored=lambda path: _patterns.by_default(path) or globs(path),
         )
         self._mailbox = Mailbox(io_loop, self._receive)
@@ -170,6 +170,10 @@ class Reloader:
         except Exception:
             logger.exception("evreload could not begin to watch: nothing will be reloaded")
 
+    def _is_excused(self, path: str) -> bool:
+        may_be_own = self._imports.may_have_written(path)
+        return self.handover.excused(path, may_be_own=may_be_own)
+
     def _connect(self, watcher: Watcher, settings: Settings) -> Observers:
         assert self._mailbox
         observers = Observers(
@@ -188,6 +192,7 @@ class Reloader:
     def _receive(self, mail: set[News | Want]) -> None:
         if self._watcher is None:
             return
+        self._imports.has_started()
         if any(isinstance(item, Want) for item in mail):
             # A loader of its own kind may run code under another name than the module's file.
             for path, read in self._imports.so_far(time.time_ns()):

@@ -1,0 +1,182 @@
+"""Real programs in real processes, driven by what they say and by the files they are made of.
+
+There is no sleep: a test blocks on a line the program prints. The program's own `watching N
+files` is the barrier after which a change must be seen.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+DEADLINE = 30  # seconds; generous, since it only matters when something is wrong
+
+# A program on an event loop: says "ready VALUE" when the loop turns.
+LOOP = """
+import asyncio, logging, os, sys
+logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stdout)
+import evreload
+import helper
+
+async def main():
+    evreload.start()
+    print("ready", helper.VALUE, flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+class App:
+    """A directory of files and the program that runs from it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.process: subprocess.Popen[str] | None = None
+        self.seen: list[str] = []
+        self.environment = {
+            name: value
+            for name, value in os.environ.items()
+            if name != "PYTHONDONTWRITEBYTECODE" and not name.startswith("EVRELOAD")
+        }
+
+    # Files
+
+    def path(self, name: str) -> str:
+        return str(self.directory / name)
+
+    def write(self, name: str, text: str = "") -> Path:
+        """Save as most editors do: write beside, then rename over."""
+        path = self.directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(path.name + ".beside~")
+        beside.write_text(textwrap.dedent(text))
+        beside.replace(path)
+        return path
+
+    def write_in_place(self, name: str, text: str) -> Path:
+        """Save as the others do: truncate, then write."""
+        path = self.directory / name
+        path.write_text(textwrap.dedent(text))
+        return path
+
+    # The program
+
+    def start(self, *arguments: str, **environment: str) -> None:
+        """Run `python ARGUMENTS` in the directory."""
+        self.start_command([sys.executable, *arguments], **environment)
+
+    def start_command(self, command: list[str], **environment: str) -> None:
+        self.seen = []
+        self._lines: queue.Queue[str | None] = queue.Queue()
+        self.process = subprocess.Popen(
+            command,
+            cwd=self.directory,
+            env={**self.environment, **environment},
+            text=True,
+            errors="backslashreplace",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self._reader = threading.Thread(target=self._read, args=(self.process,), daemon=True)
+        self._reader.start()
+
+    def _read(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout
+        for line in process.stdout:
+            self._lines.put(line.rstrip("\n"))
+        self._lines.put(None)
+
+    def line(self, containing: str, timeout: float = DEADLINE) -> str:
+        """Return the next line with *containing* in it; fail at the end of the output."""
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                line = self._lines.get(timeout=max(0, deadline - time.monotonic()))
+            except queue.Empty:
+                pytest.fail(f"no line with {containing!r} in {timeout} s after:\n{self.output}")
+            if line is None:
+                self._lines.put(None)
+                pytest.fail(f"the program ended without a line with {containing!r}:\n{self.output}")
+            self.seen.append(line)
+            if containing in line:
+                return line
+
+    def armed(self) -> str:
+        """Block until no edit is lost any more."""
+        return self.line("evreload: watching ")
+
+    @property
+    def output(self) -> str:
+        return "\n".join(self.seen)
+
+    def count(self, containing: str) -> int:
+        """How many of the lines seen so far have *containing* in them."""
+        return sum(containing in line for line in self.seen)
+
+    def wait(self, timeout: float = DEADLINE) -> int:
+        """Block until the program ends; return its status. Its output is seen by then."""
+        assert self.process
+        status = self.process.wait(timeout)
+        self._reader.join(timeout)
+        while not self._lines.empty():
+            line = self._lines.get()
+            if line is not None:
+                self.seen.append(line)
+        return status
+
+    def signal(self, number: int) -> None:
+        assert self.process
+        self.process.send_signal(number)
+
+    @property
+    def pid(self) -> int:
+        assert self.process
+        return self.process.pid
+
+    def close(self) -> None:
+        if self.process is None:
+            return
+        # The session is ours alone: whatever the program left behind ends with it.
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.kill()
+        self.process.wait()
+        self._reader.join(5)
+        assert self.process.stdout
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def app(tmp_path: Path):
+    directory = tmp_path / "app"
+    directory.mkdir()
+    app = App(directory)
+    yield app
+    app.close()
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def loop_app(app: App) -> App:
+    """A program on a loop, armed: a save of helper.py makes it say `ready VALUE`."""
+    app.write("helper.py", "VALUE = 1")
+    app.write("app.py", LOOP)
+    app.start("app.py")
+    app.line("ready 1")
+    app.armed()
+    return app

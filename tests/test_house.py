@@ -1,0 +1,89 @@
+"""The rules of the house, read from the syntax tree."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import evreload
+
+HOUSE = Path(evreload.__file__).parent
+
+# Who may import whom, of ours and of the two dependencies; what is in no row may import nothing.
+MAY_IMPORT = {
+    "__init__": {"_process", "_modules", "_reloader", "_command", "tornado"},
+    "__main__": {"evreload"},
+    "_program": {"evreload"},
+    "_reloader": {
+        "_files",
+        "_handover",
+        "_mailbox",
+        "_modules",
+        "_observers",
+        "_patterns",
+        "_process",
+        "_watcher",
+        "tornado",
+    },
+    "_watcher": {"_files", "_git", "_observers", "_patterns", "_routes", "tornado"},
+    "_routes": {"_files", "_observers"},
+    "_mailbox": {"tornado"},
+    "_handover": {"_files"},
+    "_observers/__init__": {"_observers/*"},
+    "_observers/inotify": {"_observers", "watchdog"},
+    "_observers/native": {"_observers", "watchdog"},
+    "_observers/polling": {"_observers", "_files"},
+}
+MAY_ASK_FOR_THE_PLATFORM = {"_process", "_observers/__init__"}
+
+ROOMS = sorted(str(path.relative_to(HOUSE).with_suffix("")) for path in HOUSE.rglob("*.py"))
+
+
+def tree(room: str) -> ast.Module:
+    return ast.parse((HOUSE / f"{room}.py").read_text())
+
+
+def imports(room: str):
+    """Yield the rooms and dependencies that *room* imports, anywhere in it."""
+    package = room.split("/")[0] if "/" in room else ""
+    for node in ast.walk(tree(room)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            name = (node.module or "").split(".")[0]
+            if node.level == 0:
+                yield name
+            elif package and node.level == 1:
+                yield package if room != f"{package}/__init__" else f"{package}/*"
+            elif name:
+                yield name
+            else:
+                yield from (alias.name for alias in node.names)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_imports_point_one_way(room):
+    ours = {name.split("/")[0] for name in ROOMS} | {f"{p}/*" for p in ("_observers",)}
+    of_interest = ours | {"tornado", "watchdog", "evreload", "pathspec"}
+    assert set(imports(room)) & of_interest <= MAY_IMPORT.get(room, set())
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_only_two_rooms_ask_for_the_platform(room):
+    asked = any(
+        isinstance(node, ast.Attribute) and node.attr == "platform" for node in ast.walk(tree(room))
+    )
+    assert asked <= (room in MAY_ASK_FOR_THE_PLATFORM)
+
+
+def test_nothing_imports_the_stories():
+    stories = {"_reloader", "_supervisor"}
+    importers = {room for room in ROOMS if stories & set(imports(room))}
+    assert importers <= {"__init__", "_command"}
+
+
+def test_every_room_opens_with_its_rule():
+    for room in ROOMS:
+        assert ast.get_docstring(tree(room)), room

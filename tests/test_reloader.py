@@ -1,0 +1,40 @@
+"""Story one, end to end: a process that watches its own files."""
+
+from __future__ import annotations
+
+
+def test_a_save_restarts_the_program(loop_app):
+    loop_app.write("helper.py", "VALUE = 2")
+    assert loop_app.line("modified; restarting server") == (
+        f"evreload: {loop_app.path('helper.py')} modified; restarting server"
+    )
+    loop_app.line("ready 2")
+
+
+def test_a_save_in_place_restarts_the_program(loop_app):
+    loop_app.write_in_place("helper.py", "VALUE = 2")
+    loop_app.line("ready 2")
+
+
+def test_code_that_does_not_compile_leaves_the_old_program_running(loop_app):
+    loop_app.write("helper.py", "VALUE = (")
+    line = loop_app.line("SyntaxError")
+    assert line.startswith(f"evreload: {loop_app.path('helper.py')}:1: SyntaxError: ")
+    assert line.endswith("; still running the previous version")
+    loop_app.write("helper.py", "VALUE = 2")
+    loop_app.line("ready 2")
+    assert loop_app.count("restarting server") == 1
+
+
+def test_code_that_fails_at_import_is_reported_and_waited_for(loop_app):
+    loop_app.write("helper.py", "VALUE = undefined")
+    loop_app.line("NameError")
+    loop_app.armed()
+    loop_app.write("helper.py", "VALUE = 2")
+    loop_app.line("ready 2")
+
+
+def test_the_second_of_two_quick_saves_of_one_length_runs(loop_app):
+    for value in range(2, 10):
+        loop_app.write("helper.py", f"VALUE = {value}")
+        loop_app.line(f"ready {value}")
