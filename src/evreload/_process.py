@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import threading
 
 TYPE_CHECKING = False  # `typing` costs 2 ms, and this module is part of `import evreload`
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
+ALONE = "-"  # how the runner is told that no parent watches
 RUNNER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_program.py")
 
 # CPython's options that take a value, attached or in the next argument; see `python --help`.
@@ -35,6 +35,9 @@ def split(arguments: list[str]) -> tuple[list[str], list[str]]:
         argument = rest[0]
         if argument == "-" or not argument.startswith("-"):
             return flags, rest
+        if argument == "--":  # what follows is a path, even if it looks like a flag
+            path = [os.path.join(os.curdir, name) for name in rest[1:2] if name.startswith("-")]
+            return flags, [*(path or rest[1:2]), *rest[2:]]
         if argument.startswith("--"):
             count = 2 if argument == LONG_WITH_VALUE else 1
             flags += rest[:count]
@@ -52,49 +55,65 @@ def split(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 
 # Read on import: the program is free to change all of these before the restart.
+PROCESS = os.getpid()
 EXECUTABLE = sys.executable
 ARGUMENTS = list(sys.orig_argv)
 FLAGS, TARGET = split(ARGUMENTS[1:])
 
 
-def _directory() -> str | None:
+def _first_directory() -> str | None:
     """Return the working directory the program was started in, as far as can be told.
 
     It may have changed before this module was imported. A relative script was found in the old
     one, and ``-m`` put it at the head of the path.
     """
     main = getattr(sys.modules.get("__main__"), "__file__", None)
-    script = TARGET[0] if TARGET and not TARGET[0].startswith("-") else None
-    if script and isinstance(main, str) and main.endswith(os.path.normpath(script)):
-        start = main[: -len(os.path.normpath(script))]
-        if os.path.isabs(start):
-            return start
-    if TARGET[:1] == ["-m"] and sys.path and os.path.isabs(sys.path[0]):
-        if not sys.flags.safe_path and os.path.isdir(sys.path[0]):
-            return sys.path[0]
+    here = _directory()
+    if main == RUNNER or not TARGET or TARGET[0] == "-c":
+        return here
+    first = sys.path[0] if sys.path and isinstance(sys.path[0], str) else ""
+    if TARGET[0] == "-m":
+        moved = here not in sys.path and os.path.isabs(first) and not sys.flags.safe_path
+        return first if moved else here
+    relative = os.sep + os.path.normpath(TARGET[0])
+    for path in (main, first):  # the latter leads to a directory, or an archive, that is run
+        if isinstance(path, str) and os.path.isabs(path) and path.endswith(relative):
+            return path.removesuffix(relative) or os.sep
+    return here
+
+
+def _directory() -> str | None:
     try:
         return os.getcwd()
     except OSError:  # it was removed
         return None
 
 
-DIRECTORY = _directory()
+DIRECTORY = _first_directory()
 
 
 if sys.platform != "win32":
-    import signal
-    import termios
+    import _signal  # type: ignore[import-not-found]  # `signal` makes enums of it, for 5 ms
 
     # An exec keeps what is blocked and what is ignored. Left alone, a program that ignores
     # SIGINT for a moment could not be interrupted after a reload.
-    MASK = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    MASK = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
     IGNORED = frozenset(
-        number for number in signal.valid_signals() if signal.getsignal(number) is signal.SIG_IGN
+        number for number in _signal.valid_signals() if _signal.getsignal(number) == _signal.SIG_IGN
     )
 
-    TERMINAL: list[Any] | None = None  # standard input is no terminal
-    with contextlib.suppress(termios.error):
-        TERMINAL = termios.tcgetattr(0)
+    def _terminal() -> list[Any] | None:
+        """Return the modes of the terminal that is standard input, if it is one."""
+        if not os.isatty(0):
+            return None
+        import termios
+
+        try:
+            return termios.tcgetattr(0)
+        except termios.error:  # it was hung up
+            return None
+
+    TERMINAL = _terminal()
 
 
 def obstacle() -> str | None:
@@ -105,16 +124,20 @@ def obstacle() -> str | None:
         return "restarting a Jupyter kernel would lose its session"
     if not EXECUTABLE or not ARGUMENTS:
         return "Python is embedded in another program, which only that program can restart"
-    if not TARGET or hasattr(sys, "ps1"):
+    if hasattr(sys, "ps1"):
         return "an interactive session cannot be started again"
-    if TARGET[0] in ("-", "/dev/stdin"):
-        return "the program was read from standard input, which cannot be read again"
+    if not TARGET or TARGET[0] in ("-", "/dev/stdin") or _is_stream(TARGET[0]):
+        return "the program was read from a stream, which cannot be read again"
     return None
+
+
+def _is_stream(path: str) -> bool:
+    return path.startswith("/dev/fd/")  # bash's `python <(...)`
 
 
 def command_line() -> list[str]:
     """Return the arguments that run the same program again, by way of our runner."""
-    return [EXECUTABLE, *FLAGS, RUNNER, ARGUMENTS[0], *TARGET]
+    return [EXECUTABLE, *FLAGS, RUNNER, *ARGUMENTS]
 
 
 def started() -> int:
@@ -136,57 +159,98 @@ def started() -> int:
     return latest
 
 
-def restart(environment: dict[str, str]) -> NoReturn:
+def restart(environment: dict[str, str], mode: str = ALONE) -> NoReturn:
     """Begin again, with *environment* added to our own.
 
     Raises OSError if that fails, and the process runs on. On Windows, where nothing can take a
     process's place, the program begins in another one and this one ends.
     """
-    os.environ.update(environment)
     if not os.access(EXECUTABLE, os.X_OK):
         raise FileNotFoundError(f"the interpreter {EXECUTABLE} is not there any more")
     _end_workers()
     _flush()
-    if DIRECTORY:
+    here = _directory()
+    _go_to(DIRECTORY)
+    try:
+        _exec(command_line(), {**os.environ, **environment})
+    except OSError:
+        _go_to(here)
+        raise
+
+
+def _go_to(directory: str | None) -> None:
+    if directory:
         with contextlib.suppress(OSError):  # it is gone; an absolute target runs from anywhere
-            os.chdir(DIRECTORY)
-    _exec(command_line())
+            os.chdir(directory)
+
+
+CAN_SUPERVISE = sys.platform != "win32"  # there, a child can't be handed descriptors
+
+
+def spawn(target: list[str], environment: dict[str, str], pipes: tuple[int, int]) -> int:
+    """Start *target* through our runner, with *pipes* to us; return its process id."""
+    for descriptor in pipes:
+        os.set_inheritable(descriptor, True)
+    command = command_line(",".join(map(str, pipes)), target)
+    return os.posix_spawn(EXECUTABLE, command, environment)
+
+
+def widen(pipe: int, size: int) -> None:
+    """Let *pipe* hold *size* bytes, where that can be set."""
+    if sys.platform == "linux":
+        import fcntl
+
+        with contextlib.suppress(OSError):  # beyond the user's share: the default will do
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, size)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of all descendants that lose theirs: Linux only."""
+    if sys.platform == "linux":
+        import ctypes
+
+        PR_SET_CHILD_SUBREAPER = 36
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 if sys.platform == "win32":
 
-    def _exec(command: list[str]) -> NoReturn:
-        # os.execv is broken there: it starts a new process and mangles its arguments.
+    def _exec(command: list[str], environment: dict[str, str]) -> NoReturn:
+        # os.execve is broken there: it starts a new process and mangles its arguments.
         import subprocess
 
-        subprocess.Popen(command)
+        subprocess.Popen(command, env=environment)
         os._exit(0)
 
 else:
 
-    def _exec(command: list[str]) -> NoReturn:
+    def _exec(command: list[str], environment: dict[str, str]) -> NoReturn:
         _clear_timers()
         _restore_signals()
         _restore_terminal()
-        os.execv(command[0], command)
+        os.execve(command[0], command, environment)
 
     def _clear_timers() -> None:
         """Stop the timers: they outlive the exec, but the handlers of their signals do not."""
-        for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
-            signal.setitimer(timer, 0)
+        for timer in (_signal.ITIMER_REAL, _signal.ITIMER_VIRTUAL, _signal.ITIMER_PROF):
+            _signal.setitimer(timer, 0)
 
     def _restore_signals() -> None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, MASK)
-        if threading.current_thread() is threading.main_thread():  # no other may
-            for number in signal.valid_signals() - IGNORED:
-                if signal.getsignal(number) is signal.SIG_IGN:
-                    signal.signal(number, signal.SIG_DFL)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, MASK)
+        for number in _signal.valid_signals() - IGNORED:
+            if _signal.getsignal(number) == _signal.SIG_IGN:
+                with contextlib.suppress(ValueError):  # only the main thread may
+                    _signal.signal(number, _signal.SIG_DFL)
 
     def _restore_terminal() -> None:
         """Give the terminal back its modes, which getpass, pdb or curses may have changed."""
+        if TERMINAL is None:
+            return
+        import termios
+
         with contextlib.suppress(OSError, termios.error):  # it was hung up
             # From the background it would stop us instead.
-            if TERMINAL is not None and os.getpgrp() == os.tcgetpgrp(0):
+            if os.getpgrp() == os.tcgetpgrp(0):
                 termios.tcsetattr(0, termios.TCSADRAIN, TERMINAL)
 
 
@@ -199,10 +263,11 @@ def _end_workers() -> None:
     for worker in workers:
         worker.terminate()
     for worker in workers:
-        worker.join(1)
-        if worker.is_alive():
-            worker.kill()
+        with contextlib.suppress(AssertionError):  # a child of the process we were forked from
             worker.join(1)
+            if worker.is_alive():
+                worker.kill()
+                worker.join(1)
 
 
 def _flush() -> None:

@@ -15,6 +15,7 @@ TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
 if TYPE_CHECKING:
     from importlib.abc import Loader
     from types import CodeType
+    from typing import Any
 
 
 def run(target: list[str]) -> None:
@@ -96,14 +97,22 @@ def _load(path: str) -> tuple[Loader, CodeType]:
     return source, compile(source.get_data(path), path, "exec", dont_inherit=True)
 
 
-def _again() -> None:
-    """Run the program of a process that was restarted: `_process.command_line` says how."""
-    first, *target = sys.argv[1:]
+def _main() -> None:
+    """Run what the arguments say; `_process.command_line` makes them."""
+    mode, first, *target = sys.argv[1:]
     flags = sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv)]
     sys.orig_argv[:] = [first, *flags, *target]
     if not sys.flags.safe_path:
         del sys.path[0]  # this file's directory
     evreload = _import_ourselves()
+    if mode == evreload._process.ALONE:
+        _run_alone(evreload, target)
+    else:
+        _run_as_child(evreload, mode, target)
+
+
+def _run_alone(evreload: Any, target: list[str]) -> None:
+    """Run *target* again, in the process that evreload.start() restarted."""
     evreload._imports()  # take note from the beginning
     try:
         run(target)
@@ -113,6 +122,26 @@ def _again() -> None:
             raise  # it ended because it wanted to
         _report(error)
         evreload._wait_after(error)
+
+
+def _run_as_child(evreload: Any, mode: str, target: list[str]) -> None:
+    """Run *target* under the command, which watches for it."""
+    child = evreload._become_child(mode)
+    if not sys.flags.safe_path and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # as tornado.autoreload's wrapper, whose tests want it
+    try:
+        run(target)
+    except KeyboardInterrupt:
+        sys.exit(130)  # as a shell says it; quietly
+    except SystemExit as error:
+        child.failed(error)
+        raise
+    except BaseException as error:
+        child.failed(error)
+        _report(error)
+        sys.exit(1)
+    finally:
+        child.ended()
 
 
 def _import_ourselves() -> ModuleType:
@@ -139,4 +168,4 @@ def _report(error: BaseException) -> None:
 
 
 if __name__ == "__main__":
-    _again()
+    _main()
