@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
     from tornado.ioloop import IOLoop
 
+    from ._child import Child
     from ._modules import Imports
-    from ._reloader import Reloader, Settings
+    from ._reloader import Reloader
+    from ._settings import Settings
 
 __all__ = [
     "add_reload_hook",
@@ -42,9 +44,6 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
-
-CHECK_TIME = 500  # milliseconds, as in Tornado
-DEBOUNCE = 20  # milliseconds
 
 if TYPE_CHECKING:
 
@@ -83,9 +82,7 @@ def start(*args: Any, **kwargs: Any) -> None:
     The contract is that of `tornado.autoreload.start`, whose older form, with an *io_loop*
     first, still works but is deprecated: the current loop counts.
     """
-    if (args and not isinstance(args[0], (int, float))) or "io_loop" in kwargs:
-        args, kwargs = _without_loop(args, kwargs)
-    settings = _settings(*args, **kwargs)
+    settings = _checked(*args, **kwargs)
     if not _is_off():
         _story().start(settings)
 
@@ -97,7 +94,7 @@ def wait() -> None:
     The contract is that of `tornado.autoreload.wait`. Returns at once where evreload is off.
     """
     if not _is_off():
-        _story().wait(_settings())
+        _story().wait(_checked())
 
 
 def watch(path: str | os.PathLike[str]) -> None:
@@ -147,8 +144,8 @@ def reload() -> None:
 
 def stop() -> None:
     """Stop watching. `start` begins again; what changed meanwhile is noticed then."""
-    if _story.cache_info().currsize:
-        _story().stop()
+    for story in _stories:
+        story.stop()
 
 
 def disable() -> None:
@@ -182,11 +179,9 @@ def install() -> None:
     ``watch``, ``add_reload_hook`` and ``_reload`` are evreload's. Names that were imported from
     `tornado.autoreload` before are bound to what they were.
     """
-    from tornado import autoreload
+    from . import _tornado
 
-    for name in ("start", "wait", "watch", "add_reload_hook", "main"):
-        setattr(autoreload, name, globals()[name])
-    autoreload._reload = reload
+    _tornado.install()
 
 
 def main() -> None:
@@ -203,63 +198,41 @@ def _imports() -> Imports:
     return Imports()
 
 
-@functools.cache
-def _story() -> Reloader:
-    from ._reloader import Reloader
+_stories: list[Reloader | Child] = []  # at most one: who serves the front door
 
-    return Reloader(_imports())
+
+def _story() -> Reloader | Child:
+    if not _stories:
+        from ._reloader import Reloader
+
+        _stories.append(Reloader(_imports()))
+    return _stories[0]
+
+
+def _become_child(mode: str) -> Child:
+    """Report to the parent at the other end of the pipes that *mode* names."""
+    from . import _child, _tornado
+
+    child = _child.Child(mode, _imports())
+    _stories.append(child)
+    _tornado.stand_in()
+    return child
 
 
 def _wait_after(error: BaseException) -> None:
-    if not _is_off():
-        _story().wait_after(error, _settings())
+    from ._reloader import Reloader
+
+    story = _story()
+    if isinstance(story, Reloader) and not _is_off():
+        story.wait_after(error, _checked())
 
 
 def _is_off() -> bool:
     return environ.get("EVRELOAD", "").lower() in ("off", "0", "no", "false")
 
 
-def _settings(
-    check_time: float = CHECK_TIME,
-    *,
-    debounce: float = DEBOUNCE,
-    poll: bool | None = None,
-    ignore: Iterable[str] = (),
-) -> Settings:
-    from ._reloader import Settings
+def _checked(*args: Any, **kwargs: Any) -> Settings:
+    from . import _settings
 
-    if isinstance(ignore, str):
-        raise TypeError(f"ignore must be several globs, not one string: {ignore!r}")
-    if poll is None:
-        poll = environ.get("EVRELOAD_POLL", "").lower() not in ("", "off", "0", "no", "false")
-    return Settings(
-        check_time=_seconds("check_time", check_time, at_least=1),
-        debounce=_seconds("debounce", debounce, at_least=0),
-        poll=bool(poll),
-        ignore=tuple(ignore),
-    )
-
-
-def _seconds(name: str, milliseconds: object, *, at_least: int) -> float:
-    if not isinstance(milliseconds, (int, float)) or isinstance(milliseconds, bool):
-        raise TypeError(f"{name} must be a number of milliseconds, not {milliseconds!r}")
-    if not at_least <= milliseconds < float("inf"):
-        raise ValueError(f"{name} must be at least {at_least} millisecond(s), not {milliseconds!r}")
-    return milliseconds / 1000
-
-
-def _without_loop(
-    args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Take the loop out of the arguments of Tornado's older ``start(io_loop, check_time)``."""
-    import warnings
-
-    rest = {name: value for name, value in kwargs.items() if name != "io_loop"}
-    if "io_loop" not in kwargs:
-        if not hasattr(args[0], "add_callback") and args[0] is not None:
-            return args, kwargs  # no loop, and no number either: _settings will say so
-        args = args[1:]
-    warnings.warn(
-        "start(io_loop) is deprecated: the current loop is used", DeprecationWarning, stacklevel=3
-    )
-    return args, rest
+    args, kwargs = _settings.without_loop(args, kwargs)
+    return _settings.checked(*args, **kwargs)

@@ -83,6 +83,11 @@ def compile_error(path: str) -> SyntaxError | ValueError | None:
     return None
 
 
+def changed_since(since: int, paths: Iterable[str]) -> list[str]:
+    """Return those of *paths* that changed at *since* or later, in nanoseconds since the epoch."""
+    return [path for path in paths if (here := look(path)) and here.ctime_ns >= since]
+
+
 def forget_bytecode(paths: Iterable[str]) -> None:
     """Delete the cached bytecode of *paths*.
 

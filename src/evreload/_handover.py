@@ -9,6 +9,7 @@ import json
 import logging
 import os
 from collections.abc import Iterable
+from typing import Any
 
 from ._files import content_hash
 
@@ -47,10 +48,19 @@ class Handover:
         try:
             told = json.loads(os.environ[VARIABLE])
             if told["owner"] == owner:
-                return cls(told["generation"], told["changed"], told["since"], told["tried"])
+                return cls._made_of(told)
         except (KeyError, ValueError, TypeError):
             pass  # absent, or not ours: nothing was handed over
         return cls(0, (), since, {})
+
+    @classmethod
+    def parse(cls, told: str) -> Handover:
+        """Return what `pass_on` has told the next run, for whoever keeps account of it."""
+        return cls._made_of(json.loads(told))
+
+    @classmethod
+    def _made_of(cls, told: dict[str, Any]) -> Handover:
+        return cls(told["generation"], told["changed"], told["since"], told["tried"])
 
     def excused(self, path: str, *, may_be_own: bool) -> bool:
         """Whether not to restart for *path*, which changed while the program started.

@@ -20,6 +20,7 @@ from tornado.ioloop import IOLoop
 T = TypeVar("T")
 
 FIRST_LOOK = 0.05  # seconds before another loop is looked for again; doubled each time
+LONGEST_PAUSE = 2.0  # seconds between two looks
 LAST_LOOK = 10.0  # seconds between looks after which a forked child is taken for a mere helper
 
 
@@ -51,13 +52,12 @@ class Mailbox(Generic[T]):
         if self._is_open:
             self._seek()
 
-    def open(self, io_loop: IOLoop | None = None) -> None:
-        """Begin, or go on, to deliver: on this loop, or where it stands still, on whichever runs.
+    def open(self) -> None:
+        """Begin, or go on, to deliver: on our loop, or where it stands still, on whichever runs.
 
         ``Application(debug=True)`` at the top of a module means the loop of that moment, but
         ``asyncio.run`` makes another, and the first never runs. Nobody tells us.
         """
-        self._io_loop = io_loop or self._io_loop
         self._is_open = True
         self._io_loop.add_callback(self._empty)
         self._seek()
@@ -71,8 +71,14 @@ class Mailbox(Generic[T]):
             self._seeker.join()
             self._seeker = None
 
-    def inherit(self) -> None:
-        """In a forked child: open only if this is the process that goes on to run the loop.
+    def move(self, io_loop: IOLoop) -> None:
+        """Deliver on *io_loop* from now on."""
+        self._io_loop = io_loop
+        if self._is_open:
+            self.open()
+
+    def inherit(self, parent: int) -> None:
+        """In a child of *parent*: open only if this process goes on to run the loop.
 
         That is so if the loop we know turns here, or if the parent ends: it was a daemon that
         detached itself, and since Python 3.12 it has to make a new loop.
@@ -80,11 +86,15 @@ class Mailbox(Generic[T]):
         loop = _asyncio_loop(self._io_loop)
         if not loop.is_closed() and not loop.is_running():
             loop.call_soon(self.open)
-        self._start(self._outlive, os.getppid())
+        self._start(self._outlive, parent)
 
     def serves(self, io_loop: IOLoop) -> bool:
         """Whether this is where the box is emptied."""
         return self._io_loop is io_loop
+
+    def is_served(self) -> bool:
+        """Whether the loop runs on which the box is emptied."""
+        return _asyncio_loop(self._io_loop).is_running()
 
     def _empty(self) -> None:
         if not self._is_open:
@@ -97,9 +107,7 @@ class Mailbox(Generic[T]):
 
     def _seek(self) -> None:
         """Look for a loop that runs, as long as ours does not."""
-        if not _asyncio_loop(self._io_loop).is_running() and not (
-            self._seeker and self._seeker.is_alive()
-        ):
+        if not self.is_served() and not (self._seeker and self._seeker.is_alive()):
             self._start(self._search)
 
     def _start(self, work: Callable[..., None], *arguments: int) -> None:
@@ -111,13 +119,13 @@ class Mailbox(Generic[T]):
 
     def _search(self) -> None:
         pause = FIRST_LOOK
-        while not _asyncio_loop(self._io_loop).is_running():
+        while not self.is_served():
             if loop := _running_loop():
                 loop.call_soon_threadsafe(self._empty)
                 return
             if self._halt.wait(pause):
                 return
-            pause *= 2
+            pause = min(2 * pause, LONGEST_PAUSE)
 
     def _outlive(self, parent: int) -> None:
         pause = FIRST_LOOK

@@ -39,6 +39,7 @@ class Imports:
 
     def __init__(self) -> None:
         self._note: Note | None = None
+        self._wrote: Callable[[str], object] = lambda path: None
         self._noted: dict[str, int] = {}  # while there was nobody to take note
         self._known: set[str] = set()
         self._missed: set[str] = set()
@@ -56,9 +57,22 @@ class Imports:
         sys.addaudithook(self._hook)
         sys.meta_path.append(_Missing(self))
 
-    def begin(self, note: Note) -> None:
-        """Tell *note* of each file from now on; `so_far` tells of the others."""
+    def begin(self, note: Note, wrote: Callable[[str], object] = lambda path: None) -> None:
+        """Tell *note* of each file from now on; `so_far` tells of the others.
+
+        *wrote* is told of each file written while the program starts; of none by its name if
+        another program was run.
+        """
         self._note = note
+        self._wrote = wrote
+
+    def listen(self, event: str, listener: Callable[[tuple[Any, ...]], None]) -> None:
+        """Have *listener* called with the arguments of an audit *event*."""
+        self._listeners[event] = listener
+
+    def files(self) -> list[str]:
+        """Return what was noted so far, by the names the code goes by."""
+        return list(self._known)
 
     def end(self) -> None:
         """Tell nobody any more, and forget what was told."""
@@ -75,13 +89,13 @@ class Imports:
         while self._noted:
             yield self._noted.popitem()
         for module in list(sys.modules.values()):
-            path = _file(module) if isinstance(module, ModuleType) else None
+            path = _file(module)
             if path and path not in self._known:
                 self._known.add(path)
-                yield source(path), unknown
+                yield path, unknown
 
     def has_started(self) -> None:
-        """The program is up: what it writes from now on is of no interest."""
+        """Take no interest any more in what the program writes: it is up."""
         self._listeners["open"] = self._on_open
         for event in ("os.rename", *SPAWNS):
             self._listeners.pop(event, None)
@@ -92,7 +106,10 @@ class Imports:
 
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         if listener := self._listeners.get(event):
-            listener(arguments)
+            try:
+                listener(arguments)
+            except Exception:  # what the event is about must not fail for our sake
+                return
 
     def _on_exec(self, arguments: tuple[Any, ...]) -> None:
         code = arguments[0]
@@ -115,17 +132,22 @@ class Imports:
             self._ran(name)
 
     def _on_open_at_start(self, arguments: tuple[Any, ...]) -> None:
-        name, mode, flags = arguments
+        name, _, flags = arguments
         self._on_open(arguments)
         if type(name) is str and type(flags) is int and flags & WRITING:
-            self._written.add(os.path.abspath(name))
+            self._write(os.path.abspath(name))
+
+    def _write(self, path: str) -> None:
+        self._written.add(path)
+        self._wrote(path)
 
     def _on_rename(self, arguments: tuple[Any, ...]) -> None:
         if type(arguments[1]) is str:
-            self._written.add(os.path.abspath(arguments[1]))
+            self._write(os.path.abspath(arguments[1]))
 
     def _on_spawn(self, arguments: tuple[Any, ...]) -> None:
         self._spawned = True
+        self._wrote("")
 
     def _ran(self, name: str) -> None:
         # Templates are compiled under their own names, and their engines reload them.
@@ -135,10 +157,10 @@ class Imports:
 
     def _tell(self, path: str, read: int) -> None:
         read -= COARSE_CLOCK
-        if self._note:
-            self._note(path, read)
-        else:
-            self._noted[path] = read
+        # First noted, then told: whoever begins to listen meanwhile misses nothing.
+        self._noted[path] = read
+        while self._note and self._noted:
+            self._note(*self._noted.popitem())
 
     def missed(self, name: str, path: Sequence[str] | None) -> None:
         """Note where the module *name*, which could not be found, would be."""
@@ -209,7 +231,7 @@ def _frames(trace: TracebackType | None) -> Iterator[str]:
         trace = trace.tb_next
 
 
-def _file(module: ModuleType) -> str | None:
+def _file(module: object) -> str | None:
     try:
         path = object.__getattribute__(module, "__dict__").get("__file__")
         return os.path.abspath(os.fsdecode(path)) if path else None

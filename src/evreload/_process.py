@@ -135,9 +135,12 @@ def _is_stream(path: str) -> bool:
     return path.startswith("/dev/fd/")  # bash's `python <(...)`
 
 
-def command_line() -> list[str]:
-    """Return the arguments that run the same program again, by way of our runner."""
-    return [EXECUTABLE, *FLAGS, RUNNER, *ARGUMENTS]
+def command_line(mode: str = ALONE, arguments: list[str] = ARGUMENTS) -> list[str]:
+    """Return what runs Python with *arguments*, by default the same again, through our runner.
+
+    Under a parent *mode* names the pipes to it.
+    """
+    return [EXECUTABLE, *FLAGS, RUNNER, mode, *arguments]
 
 
 def started() -> int:
@@ -162,8 +165,8 @@ def started() -> int:
 def restart(environment: dict[str, str], mode: str = ALONE) -> NoReturn:
     """Begin again, with *environment* added to our own.
 
-    Raises OSError if that fails, and the process runs on. On Windows, where nothing can take a
-    process's place, the program begins in another one and this one ends.
+    *mode* is for the runner. Raises OSError if that fails, and the process runs on. On Windows,
+    where nothing can take a process's place, the program begins in another and this one ends.
     """
     if not os.access(EXECUTABLE, os.X_OK):
         raise FileNotFoundError(f"the interpreter {EXECUTABLE} is not there any more")
@@ -172,7 +175,7 @@ def restart(environment: dict[str, str], mode: str = ALONE) -> NoReturn:
     here = _directory()
     _go_to(DIRECTORY)
     try:
-        _exec(command_line(), {**os.environ, **environment})
+        _exec(command_line(mode), {**os.environ, **environment})
     except OSError:
         _go_to(here)
         raise
@@ -191,7 +194,8 @@ def spawn(target: list[str], environment: dict[str, str], pipes: tuple[int, int]
     """Start *target* through our runner, with *pipes* to us; return its process id."""
     for descriptor in pipes:
         os.set_inheritable(descriptor, True)
-    command = command_line(",".join(map(str, pipes)), target)
+    arguments = [ARGUMENTS[0], *FLAGS, *target]
+    command = command_line(",".join(map(str, pipes)), arguments)
     return os.posix_spawn(EXECUTABLE, command, environment)
 
 

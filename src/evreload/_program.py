@@ -99,16 +99,32 @@ def _load(path: str) -> tuple[Loader, CodeType]:
 
 def _main() -> None:
     """Run what the arguments say; `_process.command_line` makes them."""
-    mode, first, *target = sys.argv[1:]
-    flags = sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv)]
-    sys.orig_argv[:] = [first, *flags, *target]
+    mode, *arguments = sys.argv[1:]
+    sys.orig_argv[:] = arguments
     if not sys.flags.safe_path:
         del sys.path[0]  # this file's directory
     evreload = _import_ourselves()
+    target = evreload._process.TARGET
     if mode == evreload._process.ALONE:
         _run_alone(evreload, target)
     else:
         _run_as_child(evreload, mode, target)
+
+
+def run_and_wait(target: list[str], *, until_success: bool) -> None:
+    """Run *target* in this process; unless it succeeded, and that is enough, wait for a change."""
+    import evreload
+
+    status: object = 0
+    try:
+        run(target)
+    except SystemExit as error:
+        status = error.code
+    except Exception as error:
+        _report(error)
+        evreload._wait_after(error)
+    if not (until_success and not status):
+        evreload.wait()
 
 
 def _run_alone(evreload: Any, target: list[str]) -> None:
@@ -159,7 +175,7 @@ def _report(error: BaseException) -> None:
     """Print *error* as Python would, without the frames that are ours."""
     if isinstance(error, SystemExit):
         if not isinstance(error.code, int):
-            print(error.code, file=sys.stderr)
+            sys.stderr.write(f"{error.code}\n")
         return
     trace = error.__traceback__
     while trace and trace.tb_frame.f_code.co_filename == __file__:

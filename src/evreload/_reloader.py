@@ -1,47 +1,42 @@
 """Story one: this process watches its own files, and begins again in place.
 
 The loop's thread, but for the first survey. It ties the other rooms together; none imports it.
+What only watching needs is imported with the first survey, off the caller's thread.
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
+import functools
 import logging
 import os
 import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 from tornado.ioloop import IOLoop
 
-from . import _patterns, _process
-from ._files import compile_error, forget_bytecode
-from ._handover import VARIABLE, Handover
+from . import _process
+from ._hooks import Hooks
 from ._mailbox import Mailbox
-from ._modules import Imports, traceback_files
-from ._observers import News, Observers
-from ._watcher import Changes, Want, Watcher
+from ._modules import Imports, source, traceback_files
 
-HOOK_TIMEOUT = 5.0  # seconds a coroutine hook may take
-FORK_PATIENCE = 2.0  # seconds a fork waits for the first survey to end
-MOST_NAMED = 3  # changed files in one line of the log
+if TYPE_CHECKING:
+    from ._broken import Broken
+    from ._handover import Handover
+    from ._hooks import Hook
+    from ._observers import News, Observers
+    from ._settings import Settings
+    from ._watcher import Changes, Want, Watcher
 
-Hook = Callable[[], object]
+ARMING_PATIENCE = 2.0  # seconds that a fork, or `stop`, waits for the first survey to end
+LET_GO = 0.002  # seconds until the first survey begins: `start` is to return before that
+
+KEPT = "still running the previous version"
 
 logger = logging.getLogger("evreload")
-
-
-class Settings(NamedTuple):
-    """How to watch; all times in seconds."""
-
-    check_time: float
-    debounce: float
-    poll: bool
-    ignore: tuple[str, ...]
 
 
 class Reloader:
@@ -49,32 +44,32 @@ class Reloader:
 
     def __init__(self, imports: Imports) -> None:
         self._imports = imports
-        self.handover = Handover.received(os.getpid(), _process.started())
-        self.changed: frozenset[str] = self.handover.changed
-        self._hooks: list[Hook] = []
+        self._hooks = Hooks()
+        self._changed: frozenset[str] | None = None
         self._wants: list[Want] = []
         self._guarded = False  # against forks, which can't be undone
-        self._watcher: Watcher | None = None
+        self._process = _process.PROCESS
         self._mailbox: Mailbox[News | Want] | None = None
         self._arming: threading.Thread | None = None
+        self._watcher: Watcher | None = None
         self._changes: Changes = {}
         self._considering: asyncio.Future[None] | None = None
-        self._told: Changes = {}
 
     # The front door's requests
 
     def start(self, settings: Settings, *, waiting: bool = False) -> None:
         """Watch from now on, and reload on the current loop."""
-        if reason := self._obstacle():
+        if reason := _obstacle():
             logger.warning("evreload cannot restart this process: %s", reason)
             return
         io_loop = _current_loop()
         if self._mailbox is None:
             self._begin(io_loop, settings)
-        elif not self._mailbox.serves(io_loop):
+        elif self._mailbox.is_served() and not self._mailbox.serves(io_loop):
             if not waiting:
                 logger.warning("evreload started more than once in the same process")
-            self._mailbox.open(io_loop)
+        else:
+            self._mailbox.move(io_loop)
 
     def wait(self, settings: Settings) -> None:
         """Run a loop of our own until a change, then restart."""
@@ -93,117 +88,133 @@ class Reloader:
     def is_started(self) -> bool:
         return self._mailbox is not None
 
+    @functools.cached_property
+    def handover(self) -> Handover:
+        """What the run before has told."""
+        from ._handover import Handover
+
+        return Handover.received(_process.PROCESS, _process.started())
+
+    @property
+    def changed(self) -> frozenset[str]:
+        return self.handover.changed if self._changed is None else self._changed
+
     def stop(self) -> None:
         """Watch no more."""
-        if self._mailbox is None or self._watcher is None:
-            return
-        self._disarm()
-        self._imports.end()
-        self._mailbox = self._watcher = None
+        if self._mailbox:
+            self._disarm()
+            self._imports.end()
+            self._mailbox = self._watcher = None
 
     def watch(self, path: str) -> None:
         """Watch *path*, an absolute one, and all beneath it if it is a directory."""
+        from ._watcher import Want
+
         want = Want(path, time.time_ns(), explicit=True)
         self._wants.append(want)
         if self._mailbox:
             self._mailbox.put(want)
 
     def add_hook(self, hook: Hook) -> None:
-        self._hooks.append(hook)
+        self._hooks.add(hook)
 
     def remove_hook(self, hook: Hook) -> None:
         self._hooks.remove(hook)
 
     def reload(self) -> None:
         """Run the hooks and begin again, now."""
-        changes = self._watcher.stale() if self._watcher else {}
-        asynchronous = [hook for hook in self._hooks if _is_coroutine(hook)]
-        if asynchronous:
-            self._run_outside_loop(asynchronous)
-        self._restart(changes)
+        if reason := _obstacle():
+            logger.warning("evreload cannot restart this process: %s", reason)
+            return
+        self._hooks.wait_outside_a_loop()
+        self._restart(self._watcher.stale() if self._watcher else {})
 
     # Arming
 
-    def _obstacle(self) -> str | None:
-        process = sys.modules.get("tornado.process")
-        if process and process.task_id() is not None:
-            return (
-                "it is one worker of several; start the program with `python -m evreload`, "
-                "which replaces them all"
-            )
-        return _process.obstacle()
-
     def _begin(self, io_loop: IOLoop, settings: Settings) -> None:
-        globs = _patterns.by_globs(settings.ignore)
-        self._watcher = watcher = Watcher(
-            lambda: self._connect(watcher, settings),
-            self._on_changes,
-            debounce=settings.debounce,
-            excused=self._is_excused,
-            ignored=lambda path: _patterns.by_default(path) or globs(path),
-        )
         self._mailbox = Mailbox(io_loop, self._receive)
         if hasattr(os, "register_at_fork") and not self._guarded:
             self._guarded = True
             os.register_at_fork(
                 before=self._disarm, after_in_parent=self._rearm, after_in_child=self._inherit
             )
-        self._imports.begin(self._note)
-        self._arming = threading.Thread(target=self._arm, name="evreload-arm", daemon=True)
+        self._arming = threading.Thread(
+            target=self._arm, args=(self._mailbox, settings), name="evreload-arm", daemon=True
+        )
         self._arming.start()
 
-    def _arm(self) -> None:
+    def _arm(self, mailbox: Mailbox[News | Want], settings: Settings) -> None:
         """Arm everything; on a thread of its own, which owns the watcher until it is done.
 
         Importing watchdog and looking at thousands of files would keep the loop waiting.
         """
-        assert self._watcher
-        assert self._mailbox
+        time.sleep(LET_GO)
         try:
+            from ._watcher import Want
+
+            self._watcher = watcher = self._make_watcher(mailbox, settings)
             for want in self._wants:
-                self._watcher.want(want)
+                watcher.want(want)
             for path, read in self._imports.so_far(self.handover.since):
-                self._watcher.want(Want(path, read))
-            self._watcher.survey()
-            logger.info("watching %s", self._watcher)
-            self._mailbox.open()
+                watcher.want(_located(Want(path, read)))
+            watcher.survey()
+            logger.info("watching %s", watcher)
+            mailbox.open()
         except Exception:
             logger.exception("evreload could not begin to watch: nothing will be reloaded")
+
+    def _make_watcher(self, mailbox: Mailbox[News | Want], settings: Settings) -> Watcher:
+        from . import _patterns
+        from ._broken import Broken
+        from ._observers import Observers
+        from ._watcher import Want, Watcher
+
+        def connect() -> Observers:
+            observers = Observers(
+                mailbox.tell, watcher.entries, check_time=settings.check_time, poll=settings.poll
+            )
+            observers.start()
+            return observers
+
+        globs = _patterns.by_globs(settings.ignore)
+        watcher = Watcher(
+            connect,
+            self._on_changes,
+            debounce=settings.debounce,
+            excused=self._is_excused,
+            ignored=lambda path: _patterns.by_default(path) or globs(path),
+        )
+        self._broken: Broken = Broken()
+        self._imports.begin(lambda path, read: mailbox.put(Want(path, read)))
+        return watcher
 
     def _is_excused(self, path: str) -> bool:
         may_be_own = self._imports.may_have_written(path)
         return self.handover.excused(path, may_be_own=may_be_own)
 
-    def _connect(self, watcher: Watcher, settings: Settings) -> Observers:
-        assert self._mailbox
-        observers = Observers(
-            self._mailbox.tell,
-            watcher.entries,
-            check_time=settings.check_time,
-            poll=settings.poll,
-        )
-        observers.start()
-        return observers
-
-    def _note(self, path: str, read: int) -> None:
-        if self._mailbox:
-            self._mailbox.put(Want(path, read))
-
     def _receive(self, mail: set[News | Want]) -> None:
         if self._watcher is None:
             return
+        if reason := _obstacle():  # a fork has made this one worker of several
+            logger.warning("evreload cannot restart this process: %s", reason)
+            self.stop()
+            return
+        from ._watcher import Want
+
         self._imports.has_started()
-        if any(isinstance(item, Want) for item in mail):
+        self._watcher.program_is_up()
+        wants = [item for item in mail if isinstance(item, Want)]
+        if wants:
             # A loader of its own kind may run code under another name than the module's file.
-            for path, read in self._imports.so_far(time.time_ns()):
-                self._watcher.want(Want(path, read))
-        self._watcher.receive(mail)
+            wants += [Want(path, read) for path, read in self._imports.so_far(time.time_ns())]
+        self._watcher.receive({*mail.difference(wants), *map(_located, wants)})
 
     # Forks: threads don't survive them, and since Python 3.12 they draw a warning
 
     def _disarm(self) -> None:
+        self._process = os.getpid()
         if self._arming and self._arming is not threading.current_thread():
-            self._arming.join(FORK_PATIENCE)
+            self._arming.join(ARMING_PATIENCE)
         if self._mailbox and self._watcher:
             self._mailbox.close()
             self._watcher.disarm()
@@ -215,69 +226,40 @@ class Reloader:
     def _inherit(self) -> None:
         """In a child: whoever goes on to run the loop reloads, the others never do."""
         if self._mailbox:
-            self._mailbox.inherit()
+            self._mailbox.inherit(self._process)
 
     # From a change to the restart
 
     def _on_changes(self, changes: Changes) -> None:
         self._changes = changes
-        if self._considering is None or self._considering.done():
+        task = self._considering
+        # A loop that was stopped, and replaced by another, leaves its tasks undone.
+        if task is None or task.done() or task.get_loop() is not asyncio.get_running_loop():
             self._considering = asyncio.ensure_future(self._consider())
 
     async def _consider(self) -> None:
         """Restart for the changes, and for those that come meanwhile, unless they are broken."""
-        if await self._is_broken(self._changes):
+        sound = await self._broken.sound(lambda: self._changes, KEPT)
+        if sound is None:
             return
-        considered = self._changes
-        await self._await_hooks()
-        while considered is not self._changes:
-            considered = self._changes
-            if await self._is_broken(considered):
-                return
-        self._restart(considered)
-
-    async def _is_broken(self, changes: Changes) -> bool:
-        errors = []
-        for path, fingerprint in changes.items():
-            if fingerprint and (error := compile_error(path)):
-                errors.append((path, error))
-            await asyncio.sleep(0)  # one file at a time: the old program goes on serving
-        for path, error in errors:
-            if self._told.get(path) != changes[path]:
-                logger.error("%s; still running the previous version", describe(path, error))
-        self._told = {path: changes[path] for path, _ in errors}
-        return bool(errors)
-
-    async def _await_hooks(self) -> None:
-        for hook in [hook for hook in self._hooks if _is_coroutine(hook)]:
-            try:
-                await asyncio.wait_for(hook(), HOOK_TIMEOUT)  # type: ignore[arg-type]
-            except TimeoutError:
-                logger.error("reload hook %s took over %g s", _name(hook), HOOK_TIMEOUT)
-            except Exception:
-                logger.exception("reload hook %s failed", _name(hook))
-
-    def _run_outside_loop(self, hooks: Iterable[Hook]) -> None:
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            asyncio.run(self._await_hooks())
-            return
-        for hook in hooks:
-            logger.warning("reload() was called on the loop: %s is not awaited", _name(hook))
+        await self._hooks.wait()
+        if sound is not self._changes:
+            sound = await self._broken.sound(lambda: self._changes, KEPT)
+        if sound is not None:
+            self._restart(sound)
 
     def _restart(self, changes: Changes) -> None:
         """Run the hooks and begin again: in one step, or a hook that stops the loop ends it."""
+        from ._console import name_some
+        from ._files import forget_bytecode
+        from ._handover import VARIABLE
+
         if changes:
             logger.info("%s modified; restarting server", name_some(changes))
         else:
             logger.info("restarting server")
-        self.changed = frozenset(changes)
-        for hook in [hook for hook in self._hooks if not _is_coroutine(hook)]:
-            try:
-                hook()
-            except Exception:
-                logger.exception("reload hook %s failed", _name(hook))
+        self._changed = frozenset(changes)
+        self._hooks.call()
         if self._watcher:  # more may have been saved while the hooks ran
             changes = {**changes, **self._watcher.stale()}
         forget_bytecode(changes)
@@ -285,33 +267,24 @@ class Reloader:
         try:
             _process.restart({VARIABLE: told})
         except OSError as error:
-            logger.error("cannot restart: %s; still running the previous version", error)
+            logger.error("cannot restart: %s; %s", error, KEPT)
 
 
-def describe(path: str, error: SyntaxError | ValueError) -> str:
-    """Say in one line what keeps *path* from compiling."""
-    line = getattr(error, "lineno", None)
-    place = f"{path}:{line}" if line else path
-    return f"{place}: {type(error).__name__}: {getattr(error, 'msg', None) or error}"
+def _located(want: Want) -> Want:
+    """Return *want* for the file on the disk: code in an archive goes by a name within it."""
+    return want if want.explicit else want._replace(path=source(want.path))
 
 
-def name_some(paths: Iterable[str]) -> str:
-    """Name a few of *paths*, and count the others."""
-    names = sorted(paths)
-    if len(names) <= MOST_NAMED:
-        return ", ".join(names)
-    return f"{', '.join(names[:MOST_NAMED])} and {len(names) - MOST_NAMED} more"
+def _obstacle() -> str | None:
+    process = sys.modules.get("tornado.process")
+    if process and process.task_id() is not None:
+        return (
+            "it is one worker of several; start the program with `python -m evreload`, "
+            "which replaces them all"
+        )
+    return _process.obstacle()
 
 
 def _current_loop() -> IOLoop:
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
         return IOLoop.current()  # asyncio deprecates to have a loop before one runs
-
-
-def _is_coroutine(hook: Hook) -> bool:
-    call = getattr(hook, "__call__", None)  # noqa: B004  # an object with `async def __call__`
-    return inspect.iscoroutinefunction(hook) or inspect.iscoroutinefunction(call)
-
-
-def _name(hook: Hook) -> str:
-    return getattr(hook, "__qualname__", None) or repr(hook)

@@ -6,6 +6,7 @@ is opened. An event says only where to look; the disk says whether it changed.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -22,6 +23,8 @@ from ._routes import Routes
 SLICE = 0.002  # seconds of surveying before the loop gets its turn
 PATIENCE = 3.0  # seconds after which changes are acted upon, settled or not
 NEXT_LOOK = 0.02  # seconds between two looks at whether git, or a writer, has finished
+logger = logging.getLogger("evreload")
+
 UNKNOWN = Fingerprint(-1, -1, -1, -1)
 
 Changes = dict[str, Fingerprint | None]
@@ -43,8 +46,9 @@ class Watcher:
     """Keeps the wanted files, and says which of them differ from what the program runs.
 
     *connect* makes the observers, whenever there are none. *deliver* is called on the loop with
-    all changes, after *debounce* seconds of quiet. What changed before the loop first turned is
-    put to *excused* first: the program may have written it, and would do so again.
+    all changes, after *debounce* seconds of quiet. What changed before the program was up is put
+    to *excused* first: the program may have written it, and would do so again. *ignored* tells
+    by which rule a path never matters, *left_out* by which it doesn't just for lying in a tree.
     """
 
     def __init__(
@@ -55,27 +59,31 @@ class Watcher:
         debounce: float,
         excused: Callable[[str], bool],
         ignored: Ignored,
+        left_out: Ignored = lambda path: None,
     ) -> None:
         self._connect = connect
         self._deliver = deliver
         self._debounce = debounce
         self._excused = excused
         self._ignored = ignored
+        self._left_out: Ignored = lambda path: ignored(path) or left_out(path)
         self._routes = Routes()
         self._observers: Observers | None = None
         self._wanted: dict[str, Want] = {}
+        self._by_this_run: set[str] = set()  # wanted by the present run of the program
         self._running: Changes = {}  # what the program runs, as far as we know
         self._in_trees: set[str] = set()
         self._scanned: set[str] = set()  # directories of trees whose entries are all known
         self._todo: dict[str, None] = {}  # to be surveyed
         self._surveying_all = False
-        self._first_turn: int | None = None  # of the loop; nanoseconds since the epoch
+        self._up: int | None = None  # when the program was; nanoseconds since the epoch
         self._early: set[str] = set()
         self._candidates: set[str] = set()
         self._unfinished: set[str] = set()
         self._delivered: Changes = {}
-        self._settling = False
-        self._first_news = self._last_news = 0.0  # by the loop's clock
+        self._settling = self._was_at_work = False
+        self._asked: set[str] = set()  # of which there was news
+        self.first_news = self._last_news = 0.0  # of the latest changes; by time.monotonic
 
     @property
     def entries(self) -> dict[str, set[str] | None]:
@@ -87,6 +95,29 @@ class Watcher:
         if want.explicit or (want.path not in self._wanted and not self._ignored(want.path)):
             self._wanted.setdefault(want.path, want)
             self._todo[want.path] = None
+        self._by_this_run.add(want.path)
+
+    def program_is_up(self) -> None:
+        """Take what changes from now on for a change, whoever made it."""
+        if self._up is None:
+            self._up = time.time_ns()
+            self._early = {*self._todo, *self._candidates}
+
+    def renew(self) -> None:
+        """Begin with a new run of the program, which will say anew what it wants.
+
+        What the run before wanted is kept until the next: this one may fail before it gets there.
+        """
+        forgotten = self._wanted.keys() - self._by_this_run - self._in_trees
+        for path in forgotten:
+            del self._wanted[path]
+            self._running.pop(path, None)
+        self._by_this_run.clear()
+        self._running.update(self.stale())
+        self._candidates.clear()
+        self._early.clear()
+        self._delivered = {}
+        self._up = None
 
     def survey(self) -> None:
         """Arm observers for everything wanted, and look at it all, without a pause."""
@@ -100,6 +131,11 @@ class Watcher:
             self._observers.stop()
             self._observers = None
 
+    @property
+    def is_surveying(self) -> bool:
+        """Whether something wanted is not armed yet."""
+        return bool(self._todo)
+
     def __str__(self) -> str:
         files = sum(bool(fingerprint) for fingerprint in self._running.values())
         directories = sum(names != set() for names in self.entries.values())
@@ -109,9 +145,6 @@ class Watcher:
 
     def receive(self, mail: set[News | Want]) -> None:
         """Take what the mailbox delivers."""
-        first = self._first_turn is None
-        if first:
-            self._first_turn = time.time_ns()
         for item in mail:
             if isinstance(item, Want):
                 self.want(item)
@@ -119,8 +152,6 @@ class Watcher:
         # after that, it will be closed again, too.
         for news in sorted((item for item in mail if isinstance(item, News)), reverse=True):
             self._heed(news)
-        if first:
-            self._early = {*self._todo, *self._candidates}
         if self._observers is None:
             self._survey_all()
         self._survey_a_slice()
@@ -128,6 +159,7 @@ class Watcher:
     def _heed(self, news: News) -> None:
         path, unfinished = news
         touched = self._touched(path)
+        self._asked |= touched
         self._todo.update(dict.fromkeys(touched))
         if not path or self._routes.is_junction(path):
             self._survey_all()
@@ -137,12 +169,15 @@ class Watcher:
             self._unfinished.discard(path)
         if touched:
             self._last_news = time.monotonic()
+        elif path and path not in self.entries:
+            rule = self._left_out(path)
+            logger.debug("%s: %s", path, f"ignored ({rule})" if rule else "not imported")
 
     def _touched(self, entry: str) -> set[str]:
         touched = set(self._routes.meant_by(entry))
         if entry in self._running:
             touched.add(entry)
-        elif self._routes.is_open(os.path.dirname(entry)) and not self._ignored(entry):
+        elif self._routes.is_open(os.path.dirname(entry)) and not self._left_out(entry):
             self._enter(entry)
             touched.add(entry)
         return touched
@@ -177,6 +212,10 @@ class Watcher:
         path = next(iter(self._todo))
         del self._todo[path]
         self._arm(path)
+        if path in self._asked:
+            self._asked.discard(path)
+            if path not in self._candidates:
+                logger.debug("%s: unchanged on disk", path)
         if not self._todo and self._surveying_all:
             self._surveying_all = False
             self._routes.finish()
@@ -211,7 +250,7 @@ class Watcher:
         except OSError:
             return  # unreadable, which was said when it was armed; or just gone
         for path in paths:
-            if path not in self._in_trees and not self._ignored(path):
+            if path not in self._in_trees and not self._left_out(path):
                 if directory in self._scanned:
                     self._enter(path)
                 else:
@@ -233,13 +272,14 @@ class Watcher:
         """Act after some quiet, when nobody is at work any more, or out of patience."""
         if not self._settling:
             self._settling = True
-            self._first_news = self._last_news = time.monotonic()
+            self._was_at_work = False
+            self.first_news = self._last_news = time.monotonic()
             self._wait_for_quiet()
 
     def _wait_for_quiet(self) -> None:
         now = time.monotonic()
         quiet = self._last_news + self._debounce - now
-        impatient = now - self._first_news >= PATIENCE
+        impatient = now - self.first_news >= PATIENCE
         if not impatient and quiet > 0:
             IOLoop.current().call_later(quiet, self._wait_for_quiet)
         elif not impatient and self._at_work():
@@ -250,7 +290,11 @@ class Watcher:
 
     def _at_work(self) -> bool:
         self._unfinished = {path for path in self._unfinished if _may_be_open(path)}
-        return bool(self._unfinished) or _git.at_work(self._candidates)
+        at_work = bool(self._unfinished) or _git.at_work(self._candidates)
+        if at_work and not self._was_at_work:
+            logger.debug("waiting for %s to finish", "a writer" if self._unfinished else "git")
+        self._was_at_work = at_work
+        return at_work
 
     def _judge(self) -> None:
         changes = {}
@@ -272,7 +316,7 @@ class Watcher:
     def _is_early(self, path: str, here: Status | None) -> bool:
         if here is None:
             return path in self._early
-        return self._first_turn is None or here.ctime_ns < self._first_turn
+        return self._up is None or here.ctime_ns < self._up
 
 
 def _may_be_open(path: str) -> bool:

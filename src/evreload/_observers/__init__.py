@@ -50,7 +50,8 @@ class Observers:
 
     *entries* holds the wanted names in each directory; None means all, an empty set that only
     its own fate matters. It may change at any time; after a change, `arm` again.
-    *check_time* is in seconds. With *poll* events are not even tried.
+    *check_time* is in seconds. With *poll* events are not even tried. A *curious* caller is told
+    of the other names in a directory, too, where that costs nothing.
     """
 
     def __init__(
@@ -60,11 +61,13 @@ class Observers:
         *,
         check_time: float,
         poll: bool,
+        curious: bool = False,
     ) -> None:
         self._tell = tell
         self._entries = entries
         self._check_time = check_time
         self._poll = poll
+        self._curious = curious
         self._events: Inotify | Native | None = None
         self._polling: Polling | None = None
         self._told: set[str] = set()
@@ -81,7 +84,9 @@ class Observers:
             if sys.platform == "linux":
                 from .inotify import Inotify
 
-                self._events = Inotify(self._tell, self._entries, self._reader_died)
+                self._events = Inotify(
+                    self._tell, self._entries, self._reader_died, curious=self._curious
+                )
             else:
                 from .native import Native
 

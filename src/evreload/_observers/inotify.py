@@ -42,7 +42,10 @@ class Inotify:
         tell: Callable[[News], object],
         entries: Mapping[str, set[str] | None],
         died: Callable[[], object],
+        *,
+        curious: bool = False,
     ) -> None:
+        self._curious = curious
         self._tell = tell
         self._entries = entries
         self._watches: dict[str, _Watch] = {}
@@ -57,7 +60,7 @@ class Inotify:
         old = self._watches.get(directory)
         if old and old.serves(identity, contents):
             return
-        new = _Watch(directory, identity, contents, self._tell, self._entries)
+        new = _Watch(directory, identity, contents, self._tell, self._matters)
         mask: Any = CONTENTS if contents else ITSELF
         new.wd = self._reader.add_callback(os.fsencode(directory), mask, new, _key(new))
         if new.wd == -1:  # this is how watchdog says EACCES
@@ -76,6 +79,10 @@ class Inotify:
         self._reader.stop()
         self._reader.join()
 
+    def _matters(self, directory: str, name: str) -> bool:
+        names = self._entries.get(directory, ())
+        return names is None or name in names or self._curious
+
     def _remove(self, watch: _Watch) -> None:
         watch.live = False
         self._reader.remove_callbacks([(watch.wd, _key(watch))])
@@ -90,7 +97,7 @@ class _Watch:
         identity: tuple[int, int],
         contents: bool,
         tell: Callable[[News], object],
-        entries: Mapping[str, set[str] | None],
+        matters: Callable[[str, str], bool],
     ) -> None:
         self.wd: Any = -1
         self.live = True
@@ -98,7 +105,7 @@ class _Watch:
         self._identity = identity
         self._contents = contents
         self._tell = tell
-        self._entries = entries
+        self._matters = matters
 
     def serves(self, identity: tuple[int, int], contents: bool) -> bool:
         return self.live and self._identity == identity and self._contents >= contents
@@ -111,8 +118,7 @@ class _Watch:
                 self._tell(News(self._directory))
             return
         name = os.fsdecode(event.name)
-        names = self._entries.get(self._directory, ())
-        if names is None or name in names:
+        if self._matters(self._directory, name):
             created = bool(event.mask & IN.IN_CREATE) and not event.is_directory
             self._tell(News(os.path.join(self._directory, name), unfinished=created))
 

@@ -1,0 +1,198 @@
+"""The program's end of story two: under the command, a parent watches for it.
+
+The program's own threads, and none of ours. What the program is made of is reported as it is
+imported. Its reload hooks run when the parent asks for it, by a signal, since a signal reaches
+the main thread whatever it does, with a loop or without.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+
+from . import _channel, _process
+from ._channel import Records, pack
+from ._hooks import Hooks
+from ._modules import traceback_files
+
+TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
+if TYPE_CHECKING:
+    import asyncio
+    from typing import Any, NoReturn
+
+    from ._handover import Handover
+    from ._hooks import Hook
+    from ._modules import Imports
+
+MOST_WRITES = 100  # reported one by one; a program that writes more may have written anything
+STREAM = 1  # SOCK_STREAM, without importing `socket`
+UNIX = 1  # AF_UNIX
+
+
+class Child:
+    """Serves the front door in a program that runs under the command."""
+
+    is_started = True  # the parent sees to that
+
+    def __init__(self, mode: str, imports: Imports) -> None:
+        self._mode = mode
+        self._reports, self._requests = (int(number) for number in mode.split(","))
+        for descriptor in (self._reports, self._requests):
+            os.set_inheritable(descriptor, False)
+        os.set_blocking(self._requests, False)
+        self._records = Records()
+        self._imports = imports
+        self._hooks = Hooks()
+        self._since = time.time_ns()
+        self._pid = os.getpid()
+        self._parent = os.getppid()
+        self._writes = 0
+        self._handover: Handover | None = None
+        self._changed: frozenset[str] | None = None
+        imports.begin(self._note, self._on_write)
+        imports.listen("socket.bind", self._on_bind)
+        for path, read in imports.so_far(self._since):
+            self._note(path, read)
+
+    # The front door's requests
+
+    @property
+    def handover(self) -> Handover:
+        """What the parent has told of this run."""
+        if self._handover is None:
+            from ._handover import Handover
+
+            self._handover = Handover.received(self._parent, self._since)
+        return self._handover
+
+    @property
+    def changed(self) -> frozenset[str]:
+        return self.handover.changed if self._changed is None else self._changed
+
+    def start(self, settings: object) -> None:
+        """Do nothing: the parent has been watching all along."""
+
+    def stop(self) -> None:
+        """Do nothing: whoever gave the command wants it watched."""
+
+    def wait(self, settings: object) -> NoReturn:
+        """Wait for the parent to replace this process."""
+        while True:
+            time.sleep(3600)
+
+    def watch(self, path: str) -> None:
+        self._report(_channel.WATCH, str(time.time_ns()), path)
+
+    def add_hook(self, hook: Hook) -> None:
+        self._hooks.add(hook)
+        if len(self._hooks) == 1:
+            self._await_requests()
+
+    def remove_hook(self, hook: Hook) -> None:
+        self._hooks.remove(hook)
+
+    def reload(self) -> None:
+        """Run the hooks and begin again in this very process, with its environment.
+
+        One of several workers cannot: it has the parent replace them all.
+        """
+        self._hooks.wait_outside_a_loop()
+        self._hooks.call()
+        if os.getpid() != self._pid:
+            self._report(_channel.RELOAD)
+            self.wait(None)
+        from ._files import changed_since, forget_bytecode
+        from ._handover import VARIABLE
+
+        forget_bytecode(changed_since(self._since, self._imports.files()))
+        now = time.time_ns()
+        told = self.handover.pass_on((), owner=self._parent, since=now)
+        self._report(_channel.RELOADING, str(now))
+        for descriptor in (self._reports, self._requests):
+            os.set_inheritable(descriptor, True)
+        _process.restart({VARIABLE: told}, self._mode)
+
+    # What the parent learns
+
+    def failed(self, error: BaseException) -> None:
+        """Tell which files *error* passed through: a change of any may mend it."""
+        for path in traceback_files(error):
+            self._report(_channel.FAILED, path)
+
+    def ended(self) -> None:
+        """Tell that the program came to its end by itself."""
+        if os.getpid() == self._pid:
+            self._report(_channel.ENDED)
+
+    def _report(self, *record: str) -> None:
+        with contextlib.suppress(OSError):  # the parent has died, and we shall shortly
+            os.write(self._reports, pack(record))
+
+    def _note(self, path: str, read: int) -> None:
+        self._report(_channel.FILE, str(read), path)
+
+    def _on_write(self, path: str) -> None:
+        self._writes += 1
+        if path and self._writes <= MOST_WRITES:
+            self._report(_channel.WROTE, path)
+        else:
+            self._report(_channel.SPAWNED)
+            self._imports.has_started()
+
+    def _on_bind(self, arguments: tuple[Any, ...]) -> None:
+        socket = arguments[0]
+        if socket.type == STREAM and socket.family != UNIX:
+            self._report(_channel.BOUND)
+
+    # Hooks
+
+    def _await_requests(self) -> None:
+        """Let SIGURG, which by default does nothing, mean that there is a request."""
+        import signal
+        import threading
+
+        if threading.current_thread() is not threading.main_thread():
+            import logging
+
+            logging.getLogger("evreload").warning(
+                "reload hooks were first added on another thread than the main one: not called"
+            )
+            return
+        signal.signal(signal.SIGURG, self._on_signal)
+        self._report(_channel.HOOKED)
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        try:
+            data = os.read(self._requests, 1 << 16)
+        except BlockingIOError:
+            return  # somebody's urgent data
+        for record in self._records.feed(data):
+            if record[0] == _channel.RUN_HOOKS and os.getpid() == self._pid:
+                self._changed = frozenset(record[1:])
+                self._run_hooks()
+
+    def _run_hooks(self) -> None:
+        asyncio = sys.modules.get("asyncio")
+        try:
+            loop = asyncio.get_running_loop() if asyncio else None
+        except RuntimeError:
+            loop = None
+        if loop:
+            # The loop sleeps, and the signal alone does not wake it.
+            loop.call_soon_threadsafe(self._begin_hooks, loop)
+        else:
+            self._hooks.wait_outside_a_loop()
+            self._call_hooks()
+
+    def _begin_hooks(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._task = loop.create_task(self._run_hooks_on_the_loop())
+
+    async def _run_hooks_on_the_loop(self) -> None:
+        await self._hooks.wait()
+        self._call_hooks()
+
+    def _call_hooks(self) -> None:
+        self._hooks.call()
+        self._report(_channel.HOOKS_RAN)

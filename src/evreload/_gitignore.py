@@ -1,0 +1,41 @@
+"""What a watched directory leaves out because git does.
+
+The supervisor's loop. The patterns themselves are understood by `pathspec`.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+
+from pathspec import GitIgnoreSpec
+
+
+class Gitignore:
+    """Answers by the ``.gitignore`` files between a path and the top of its work tree."""
+
+    def __init__(self) -> None:
+        self._spec = functools.lru_cache(maxsize=None)(_read)
+
+    def rule(self, path: str) -> str | None:
+        """Return the file by which *path* is ignored, or None if it is not."""
+        directory, name = os.path.split(path)
+        relative = name + "/" if os.path.isdir(path) else name
+        while True:
+            spec = self._spec(directory)
+            if spec is not None:
+                verdict = spec.check_file(relative).include
+                if verdict is not None:
+                    return os.path.join(directory, ".gitignore") if verdict else None
+            parent, name = os.path.split(directory)
+            if parent == directory or os.path.exists(os.path.join(directory, ".git")):
+                return None
+            directory, relative = parent, f"{name}/{relative}"
+
+
+def _read(directory: str) -> GitIgnoreSpec | None:
+    try:
+        with open(os.path.join(directory, ".gitignore"), errors="surrogateescape") as file:
+            return GitIgnoreSpec.from_lines(file)
+    except OSError:
+        return None

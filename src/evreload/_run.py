@@ -1,0 +1,90 @@
+"""One run of the program: its process, and what it has told of itself.
+
+The supervisor's loop. Imported before the loop's own modules, so that the program starts first.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from . import _channel, _process
+from ._channel import Record, Records, pack
+
+PIPE_SIZE = 1 << 20  # bytes: a program imports thousands of files before we may come to read
+
+
+class Run:
+    """A process of the program, from its start to its end."""
+
+    def __init__(self, target: list[str], environment: dict[str, str]) -> None:
+        self.since = time.time_ns()
+        self.status: int | None = None  # as os.waitstatus_to_exitcode gives it
+        self.has_hooks = False
+        self.is_up = False
+        self.said_goodbye = False
+        self.began_by_itself = False  # through evreload.reload()
+        self._written: set[str] = set()
+        self._may_have_written_anything = False
+        self._records = Records()
+        self.reports, reports = os.pipe()
+        requests, self._requests = os.pipe()
+        _process.widen(self.reports, PIPE_SIZE)
+        os.set_blocking(self.reports, False)
+        os.set_blocking(self._requests, False)
+        self.pid = _process.spawn(target, environment, (reports, requests))
+        os.close(reports)
+        os.close(requests)
+
+    def read(self) -> list[Record] | None:
+        """Return what the program has told since the last time; None if it can tell no more."""
+        try:
+            data = os.read(self.reports, 1 << 16)
+        except BlockingIOError:
+            return []
+        return list(self._records.feed(data)) if data else None
+
+    def heed(self, record: Record) -> None:
+        """Remember what *record* tells of the run."""
+        kind, *words = record
+        if kind == _channel.WROTE:
+            self._written.add(words[0])
+        elif kind == _channel.SPAWNED:
+            self._may_have_written_anything = True
+        elif kind == _channel.HOOKED:
+            self.has_hooks = True
+        elif kind == _channel.ENDED:
+            self.said_goodbye = True
+        elif kind == _channel.RELOADING:
+            self.since = int(words[0])
+            self.began_by_itself = True
+            self.has_hooks = self.is_up = self.said_goodbye = False
+
+    def may_have_written(self, path: str) -> bool:
+        """Whether *path* may have been written by the program as it started."""
+        return self._may_have_written_anything or path in self._written
+
+    def request_hooks(self, changed: list[str]) -> None:
+        """Have the reload hooks run."""
+        os.write(self._requests, pack((_channel.RUN_HOOKS, *changed)))
+        self.signal(signal.SIGURG)
+
+    def signal(self, number: int) -> None:
+        if self.status is None:
+            os.kill(self.pid, number)
+
+    def close(self) -> None:
+        os.close(self.reports)
+        os.close(self._requests)
+
+    def describe_end(self) -> str:
+        """Say how the program ended."""
+        assert self.status is not None
+        if self.status >= 0:
+            return f"program exited with status {self.status}"
+        try:
+            name = signal.Signals(-self.status).name
+        except ValueError:  # a real-time signal
+            name = f"signal {-self.status}"
+        return f"program was killed by {name}"

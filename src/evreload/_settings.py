@@ -1,0 +1,88 @@
+"""How to watch: what `start` was told, or the command.
+
+The caller's thread. What is wrong fails here, at the border, naming the argument.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import warnings
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+CHECK_TIME = 500  # milliseconds, as in Tornado
+DEBOUNCE = 20  # milliseconds
+NO = ("off", "0", "no", "false")  # for a switch in the environment
+
+
+class Settings(NamedTuple):
+    """All times in seconds."""
+
+    check_time: float
+    debounce: float
+    poll: bool
+    ignore: tuple[str, ...]
+
+
+class Options(NamedTuple):
+    """What the command was asked to do; all times in seconds."""
+
+    target: list[str]
+    until_success: bool = False
+    watch: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    gitignore: bool = True
+    poll: bool = False
+    check_time: float = 0.5
+    debounce: float = 0.02
+    stop_signal: int = signal.SIGTERM
+    stop_timeout: float = 2.0
+    clear: bool = False
+    quiet: bool = False
+    verbose: bool = False
+
+
+def checked(
+    check_time: float = CHECK_TIME,
+    *,
+    debounce: float = DEBOUNCE,
+    poll: bool | None = None,
+    ignore: Iterable[str] = (),
+) -> Settings:
+    """Return the settings for the arguments of `evreload.start`; see there."""
+    if isinstance(ignore, str):
+        raise TypeError(f"ignore must be several globs, not one string: {ignore!r}")
+    if poll is None:
+        poll = os.environ.get("EVRELOAD_POLL", "").lower() not in ("", *NO)
+    return Settings(
+        check_time=seconds("check_time", check_time, at_least=1),
+        debounce=seconds("debounce", debounce, at_least=0),
+        poll=bool(poll),
+        ignore=tuple(ignore),
+    )
+
+
+def seconds(name: str, milliseconds: object, *, at_least: int) -> float:
+    """Return *milliseconds* in seconds. Raises TypeError or ValueError, with the *name*."""
+    if not isinstance(milliseconds, (int, float)) or isinstance(milliseconds, bool):
+        raise TypeError(f"{name} must be a number of milliseconds, not {milliseconds!r}")
+    if not at_least <= milliseconds < float("inf"):
+        raise ValueError(f"{name} must be at least {at_least} millisecond(s), not {milliseconds!r}")
+    return milliseconds / 1000
+
+
+def without_loop(
+    args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Take the loop out of the arguments of Tornado's older ``start(io_loop, check_time)``."""
+    if "io_loop" in kwargs:
+        kwargs = {name: value for name, value in kwargs.items() if name != "io_loop"}
+    elif args and (args[0] is None or hasattr(args[0], "add_callback")):
+        args = args[1:]
+    else:
+        return args, kwargs
+    warnings.warn(
+        "start(io_loop) is deprecated: the current loop is used", DeprecationWarning, stacklevel=4
+    )
+    return args, kwargs

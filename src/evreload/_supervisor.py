@@ -1,0 +1,314 @@
+"""Story two: a parent that watches, and the program as its child.
+
+The loop's thread. The child may crash, hang, fork or be half-written: the parent is still there.
+It ties the other rooms together; only the command imports it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+
+from tornado.ioloop import IOLoop
+
+from . import _channel, _console, _gitignore, _patterns, _process
+from ._broken import Broken
+from ._channel import Record
+from ._family import Guardian, descendants, kill, kill_all
+from ._files import forget_bytecode
+from ._handover import VARIABLE, Handover
+from ._mailbox import Mailbox
+from ._modules import source
+from ._observers import News, Observers
+from ._run import Run
+from ._settings import Options
+from ._watcher import Changes, Want, Watcher
+
+HOOKS_TIMEOUT = 7.0  # seconds; coroutine hooks have less, and say so themselves
+STARTING = 2.0  # seconds after which a program that binds no socket counts as up
+INTERRUPTED = 128 + signal.SIGINT
+
+logger = logging.getLogger("evreload")
+
+
+class Supervisor:
+    """Runs the program, and runs it again."""
+
+    def __init__(self, options: Options, first: Run, guardian: Guardian) -> None:
+        self._options = options
+        self._run = first
+        self._guardian = guardian
+        self._handover = Handover(0, (), first.since, {})
+        self._broken = Broken()
+        self._changes: Changes = {}
+        self._task: asyncio.Task[None] | None = None
+        self._hooks_ran = asyncio.Event()
+        self._exited = asyncio.Event()
+        self._is_stopping = False
+        self._announced = False
+
+    def run(self) -> int:
+        """Supervise until the end; return the status to exit with."""
+        return asyncio.run(self._supervise())
+
+    async def _supervise(self) -> int:
+        loop = asyncio.get_running_loop()
+        self._end: asyncio.Future[int] = loop.create_future()
+        for number, handler in self._signal_handlers().items():
+            loop.add_signal_handler(number, handler)
+        _process.adopt_orphans()
+        self._watch()
+        self._attend(self._run)
+        self._reap()  # it may have ended already
+        status = await self._end
+        await self._stop_everything()
+        self._watcher.disarm()
+        return status
+
+    def _signal_handlers(self) -> dict[int, Callable[[], None]]:
+        return {
+            signal.SIGCHLD: self._reap,
+            signal.SIGINT: self._interrupt,
+            signal.SIGTERM: lambda: self._finish(128 + signal.SIGTERM),
+            signal.SIGHUP: lambda: self._finish(128 + signal.SIGHUP),
+            signal.SIGUSR1: lambda: self._restart_for({}),
+        }
+
+    # Watching
+
+    def _watch(self) -> None:
+        options = self._options
+        globs = _patterns.by_globs(options.ignore)
+        self._watcher = Watcher(
+            self._connect,
+            self._restart_for,
+            debounce=options.debounce,
+            excused=self._is_excused,
+            ignored=lambda path: _patterns.by_default(path) or globs(path),
+            left_out=_gitignore.Gitignore().rule if options.gitignore else lambda path: None,
+        )
+        self._mailbox = Mailbox(IOLoop.current(), self._watcher.receive)
+        for path in self._options.watch:
+            self._watcher.want(Want(path, self._run.since, explicit=True))
+        self._watcher.survey()
+        self._mailbox.open()
+
+    def _connect(self) -> Observers:
+        observers = Observers(
+            self._mailbox.put,
+            self._watcher.entries,
+            check_time=self._options.check_time,
+            poll=self._options.poll,
+            curious=self._options.verbose,
+        )
+        observers.start()
+        return observers
+
+    def _is_excused(self, path: str) -> bool:
+        may_be_own = self._run.may_have_written(path)
+        return self._handover.excused(path, may_be_own=may_be_own)
+
+    # What the program tells
+
+    def _attend(self, run: Run) -> None:
+        self._guardian.protect(run.pid)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(run.reports, self._read, run)
+        loop.call_later(STARTING, self._is_up, run)
+
+    def _read(self, run: Run) -> bool:
+        """Take in what the program has told; return whether there may be more."""
+        records = run.read()
+        if records is None:
+            asyncio.get_running_loop().remove_reader(run.reports)
+            return False
+        wants: set[News | Want] = set()
+        for record in records:
+            run.heed(record)
+            if want := _wanted(record, run):
+                wants.add(want)
+            elif record[0] == _channel.BOUND:
+                self._is_up(run, serving=True)
+            elif record[0] == _channel.HOOKS_RAN:
+                self._hooks_ran.set()
+            elif record[0] == _channel.RELOAD:
+                self._restart_for({})
+            elif record[0] == _channel.RELOADING:
+                logger.info("restarting server")
+                self._renew({}, run.since)
+        if wants:
+            self._watcher.receive(wants)
+        return bool(records)
+
+    def _is_up(self, run: Run, *, serving: bool = False) -> None:
+        if run is not self._run or run.is_up:
+            return
+        run.is_up = True
+        self._watcher.program_is_up()
+        if serving and self._handover.generation:
+            elapsed = time.monotonic() - self._watcher.first_news
+            logger.info("serving again after %.0f ms", elapsed * 1000)
+        self._announce()
+
+    def _announce(self) -> None:
+        """Say once, when the first run is up, what is being watched."""
+        if self._announced:
+            return
+        if self._watcher.is_surveying:
+            asyncio.get_running_loop().call_later(0.01, self._announce)
+            return
+        self._announced = True
+        logger.info("watching %s", self._watcher)
+
+    # The end of the program
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self._run.pid and self._run.status is None:
+                self._run.status = os.waitstatus_to_exitcode(status)
+                self._on_exit(self._run)
+
+    def _on_exit(self, run: Run) -> None:
+        self._guardian.protect(0)
+        while self._read(run):
+            pass
+        self._exited.set()
+        if self._is_stopping:
+            return
+        if run.status in (-signal.SIGINT, INTERRUPTED):
+            self._finish(INTERRUPTED)
+        elif run.status == 0 and self._options.until_success:
+            self._finish(0)
+        elif run.status == 0 and run.began_by_itself and not run.said_goodbye:
+            # It restarted by itself, then left by os._exit: under tornado.autoreload, in whose
+            # wrapper the program runs in one process, that ends it all.
+            self._finish(0)
+        else:
+            self._is_up(run)
+            logger.log(
+                logging.INFO if run.status == 0 else logging.ERROR,
+                "%s; waiting for a change",
+                run.describe_end(),
+            )
+
+    def _interrupt(self) -> None:
+        """Ctrl-C: the program got it, too. Once more, and nobody is waited for."""
+        if self._end.done():
+            kill_all(self._run.pid)
+        self._finish(INTERRUPTED)
+
+    def _finish(self, status: int) -> None:
+        if not self._end.done():
+            self._end.set_result(status)
+
+    # From a change to the next run
+
+    def _restart_for(self, changes: Changes) -> None:
+        self._changes = changes
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._replace())
+
+    async def _replace(self) -> None:
+        stance = self._stance()
+        considered = await self._broken.sound(lambda: self._changes, stance, _console.shorten)
+        if considered is None:
+            return
+        if self._options.clear:
+            _console.clear()
+        if considered:
+            names = _console.name_some(map(_console.shorten, considered))
+            logger.info("%s modified; restarting server", names)
+        else:
+            logger.info("restarting server")
+        if await self._stop_run(considered) and not self._end.done():
+            self._begin(considered)
+
+    def _stance(self) -> str:
+        running = self._run.status is None
+        return "still running the previous version" if running else "waiting for a change"
+
+    async def _stop_run(self, changes: Changes) -> bool:
+        """End the program; return False if it ended by itself while its hooks ran."""
+        run = self._run
+        if run.status is None and run.has_hooks:
+            await self._run_hooks(run, changes)
+            if run.status is not None:
+                return False
+        await self._stop(run)
+        return True
+
+    async def _run_hooks(self, run: Run, changes: Changes) -> None:
+        self._hooks_ran.clear()
+        run.request_hooks(sorted(changes))
+        waits = [asyncio.ensure_future(one.wait()) for one in (self._hooks_ran, self._exited)]
+        done, pending = await asyncio.wait(
+            waits, timeout=HOOKS_TIMEOUT, return_when=asyncio.FIRST_COMPLETED
+        )
+        for wait in pending:
+            wait.cancel()
+        if not done:
+            logger.error("the reload hooks took over %g s", HOOKS_TIMEOUT)
+
+    async def _stop(self, run: Run) -> None:
+        """End *run* by its deadline, and whatever it has left behind."""
+        self._is_stopping = True
+        if run.status is None and self._options.stop_timeout:
+            run.signal(self._options.stop_signal)
+            run.signal(signal.SIGCONT)  # a stopped program could not heed it
+            try:
+                await asyncio.wait_for(self._exited.wait(), self._options.stop_timeout)
+            except TimeoutError:
+                logger.debug("the program did not end in time")
+        if run.status is None:
+            kill_all(run.pid)
+            await self._exited.wait()
+        # On Linux orphans come to us, wherever they went.
+        kill([pid for pid in descendants(os.getpid()) if pid != self._guardian.pid], signal.SIGKILL)
+        self._is_stopping = False
+
+    def _begin(self, changes: Changes) -> None:
+        changes = {**changes, **self._watcher.stale()}
+        forget_bytecode(changes)
+        asyncio.get_running_loop().remove_reader(self._run.reports)
+        self._run.close()
+        now = time.time_ns()
+        told = self._renew(changes, now)
+        self._exited.clear()
+        self._run = Run(self._options.target, {**os.environ, VARIABLE: told})
+        self._attend(self._run)
+
+    def _renew(self, changes: Changes, since: int) -> str:
+        """Begin another generation; return what to tell it."""
+        told = self._handover.pass_on(changes, owner=os.getpid(), since=since)
+        self._handover = Handover.parse(told)
+        self._watcher.renew()
+        for path in self._options.watch:
+            self._watcher.want(Want(path, since, explicit=True))
+        return told
+
+    async def _stop_everything(self) -> None:
+        if self._task:
+            self._task.cancel()
+        await self._stop(self._run)
+        self._guardian.dismiss()
+
+
+def _wanted(record: Record, run: Run) -> Want | None:
+    kind, *words = record
+    if kind == _channel.FILE:
+        return Want(source(words[1]), int(words[0]))
+    if kind == _channel.WATCH:
+        return Want(words[1], int(words[0]), explicit=True)
+    if kind == _channel.FAILED:
+        return Want(source(words[0]), run.since)
+    return None
