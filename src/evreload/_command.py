@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import evreload
 
 from . import _process
+from ._settings import Options
 
 PROG = "python -m evreload"
 USAGE = "%(prog)s [option ...] (-m module | path) [argument ...]"
@@ -103,7 +104,7 @@ def _parser() -> _Parser:
     add("--check-time", metavar="MS", help="how often to look, where events can't be had (500)")
     add("--debounce", metavar="MS", help="how long files must have been quiet (20)")
     add("--stop-signal", metavar="NAME", help="what asks the program to end (SIGTERM)")
-    add("--stop-timeout", metavar="SECONDS", help="kill it after this time; 0 for at once (2)")
+    add("--stop-timeout", metavar="SECONDS", help="kill it after this time; 0 for never (2)")
     add("-c", "--clear", action="store_true", help="clear the terminal before each restart")
     add("-q", "--quiet", action="store_true", help="print problems only")
     add("-v", "--verbose", action="store_true", help="print why a restart comes, or does not")

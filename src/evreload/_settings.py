@@ -37,7 +37,7 @@ class Options(NamedTuple):
     check_time: float = 0.5
     debounce: float = 0.02
     stop_signal: int = signal.SIGTERM
-    stop_timeout: float = 2.0
+    stop_timeout: float = 2.0  # 0 for none
     clear: bool = False
     quiet: bool = False
     verbose: bool = False

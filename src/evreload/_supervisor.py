@@ -262,11 +262,11 @@ class Supervisor:
     async def _stop(self, run: Run) -> None:
         """End *run* by its deadline, and whatever it has left behind."""
         self._is_stopping = True
-        if run.status is None and self._options.stop_timeout:
+        if run.status is None:
             run.signal(self._options.stop_signal)
             run.signal(signal.SIGCONT)  # a stopped program could not heed it
             try:
-                await asyncio.wait_for(self._exited.wait(), self._options.stop_timeout)
+                await asyncio.wait_for(self._exited.wait(), self._options.stop_timeout or None)
             except TimeoutError:
                 logger.debug("the program did not end in time")
         if run.status is None:
