@@ -10,9 +10,19 @@ import hashlib
 import importlib.util
 import os
 import stat
+import time
 import warnings
 from collections.abc import Iterable
 from typing import NamedTuple
+
+COARSE_CLOCK = 5  # CLOCK_REALTIME_COARSE of Linux, which `time` does not name
+
+
+def file_time() -> int:
+    """Return the time by the clock that stamps files, which may be some milliseconds behind."""
+    if hasattr(time, "CLOCK_BOOTTIME"):  # Linux
+        return time.clock_gettime_ns(COARSE_CLOCK)
+    return time.time_ns()
 
 
 class Fingerprint(NamedTuple):

@@ -159,8 +159,8 @@ class Imports:
         read -= COARSE_CLOCK
         # First noted, then told: whoever begins to listen meanwhile misses nothing.
         self._noted[path] = read
-        while self._note and self._noted:
-            self._note(*self._noted.popitem())
+        if self._note and self._noted.pop(path, None):
+            self._note(path, read)
 
     def missed(self, name: str, path: Sequence[str] | None) -> None:
         """Note where the module *name*, which could not be found, would be."""

@@ -75,7 +75,7 @@ def _first_directory() -> str | None:
     if TARGET[0] == "-m":
         moved = here not in sys.path and os.path.isabs(first) and not sys.flags.safe_path
         return first if moved else here
-    relative = os.sep + os.path.normpath(TARGET[0])
+    relative = os.sep + TARGET[0]
     for path in (main, first):  # the latter leads to a directory, or an archive, that is run
         if isinstance(path, str) and os.path.isabs(path) and path.endswith(relative):
             return path.removesuffix(relative) or os.sep
@@ -162,10 +162,12 @@ def started() -> int:
     return latest
 
 
-def restart(environment: dict[str, str], mode: str = ALONE) -> NoReturn:
+def restart(
+    environment: dict[str, str], mode: str = ALONE, arguments: list[str] = ARGUMENTS
+) -> NoReturn:
     """Begin again, with *environment* added to our own.
 
-    *mode* is for the runner. Raises OSError if that fails, and the process runs on. On Windows,
+    *mode* is for the runner, *arguments* are for Python. Raises OSError if that fails, and the process runs on. On Windows,
     where nothing can take a process's place, the program begins in another and this one ends.
     """
     if not os.access(EXECUTABLE, os.X_OK):
@@ -175,7 +177,7 @@ def restart(environment: dict[str, str], mode: str = ALONE) -> NoReturn:
     here = _directory()
     _go_to(DIRECTORY)
     try:
-        _exec(command_line(mode), {**os.environ, **environment})
+        _exec(command_line(mode, arguments), {**os.environ, **environment})
     except OSError:
         _go_to(here)
         raise
@@ -185,6 +187,11 @@ def _go_to(directory: str | None) -> None:
     if directory:
         with contextlib.suppress(OSError):  # it is gone; an absolute target runs from anywhere
             os.chdir(directory)
+
+
+def restart_under_command(options: list[str]) -> NoReturn:
+    """Begin again as ``python -m evreload``, with *options*, and the program as its child."""
+    restart({}, arguments=[ARGUMENTS[0], *FLAGS, "-m", __package__, *options, *TARGET])
 
 
 CAN_SUPERVISE = sys.platform != "win32"  # there, a child can't be handed descriptors

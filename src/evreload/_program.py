@@ -30,21 +30,29 @@ def run(target: list[str]) -> None:
     elif target[0] == "-c":
         sys.argv[:] = ["-c", *target[2:]]
         _put_first("")
+        from importlib.machinery import BuiltinImporter
+
         main = _new_main()
+        main.__loader__ = BuiltinImporter
         exec(compile(target[1], "<string>", "exec", dont_inherit=True), main.__dict__)
     elif _is_container(target[0]):
         sys.argv[:] = target
-        sys.path.insert(0, os.path.abspath(target[0]))
+        sys.path.insert(0, _absolute(target[0]))
         _run_module("__main__", alter_argv=False)
     else:
         sys.argv[:] = target
         _put_first(os.path.dirname(os.path.realpath(target[0])))
-        _run_script(os.path.abspath(target[0]))
+        _run_script(_absolute(target[0]))
 
 
 def _put_first(directory: str) -> None:
     if not sys.flags.safe_path:
         sys.path.insert(0, directory)
+
+
+def _absolute(path: str) -> str:
+    """Return *path* as Python puts it into ``__file__``: not tidied up."""
+    return os.path.join(os.getcwd(), path)
 
 
 def _is_container(path: str) -> bool:
@@ -62,9 +70,8 @@ def _new_main() -> ModuleType:
     """Put a fresh ``__main__`` in place, with what Python puts into its own, and no more."""
     main = ModuleType("__main__")
     main.__dict__["__builtins__"] = builtins
-    for name in ("__annotations__", "__cached__"):  # which of them, varies with the version
-        if name in sys.modules["__main__"].__dict__:
-            main.__dict__[name] = {} if name == "__annotations__" else None
+    if "__annotations__" in globals():  # this varies with the version
+        main.__dict__.update(__annotations__={})
     sys.modules["__main__"] = main
     return main
 
@@ -80,6 +87,8 @@ def _run_module(name: str, *, alter_argv: bool) -> None:
 def _run_script(path: str) -> None:
     main = _new_main()
     main.__file__ = path
+    if "__cached__" in globals():
+        main.__dict__["__cached__"] = None
     main.__loader__, code = _load(path)
     exec(code, main.__dict__)
 

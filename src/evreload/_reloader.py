@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 ARMING_PATIENCE = 2.0  # seconds that a fork, or `stop`, waits for the first survey to end
 LET_GO = 0.002  # seconds until the first survey begins: `start` is to return before that
 
+ADVICE = "start the program with `python -m evreload`, which replaces them all"
 KEPT = "still running the previous version"
 
 logger = logging.getLogger("evreload")
@@ -52,6 +53,7 @@ class Reloader:
         self._mailbox: Mailbox[News | Want] | None = None
         self._arming: threading.Thread | None = None
         self._watcher: Watcher | None = None
+        self._is_up = False
         self._changes: Changes = {}
         self._considering: asyncio.Future[None] | None = None
 
@@ -132,11 +134,13 @@ class Reloader:
     # Arming
 
     def _begin(self, io_loop: IOLoop, settings: Settings) -> None:
+        self._is_up = False
         self._mailbox = Mailbox(io_loop, self._receive)
+        self._settings = settings
         if hasattr(os, "register_at_fork") and not self._guarded:
             self._guarded = True
             os.register_at_fork(
-                before=self._disarm, after_in_parent=self._rearm, after_in_child=self._inherit
+                before=self._before_fork, after_in_parent=self._rearm, after_in_child=self._inherit
             )
         self._arming = threading.Thread(
             target=self._arm, args=(self._mailbox, settings), name="evreload-arm", daemon=True
@@ -158,7 +162,6 @@ class Reloader:
             for path, read in self._imports.so_far(self.handover.since):
                 watcher.want(_located(Want(path, read)))
             watcher.survey()
-            logger.info("watching %s", watcher)
             mailbox.open()
         except Exception:
             logger.exception("evreload could not begin to watch: nothing will be reloaded")
@@ -201,8 +204,11 @@ class Reloader:
             return
         from ._watcher import Want
 
-        self._imports.has_started()
-        self._watcher.program_is_up()
+        if not self._is_up:
+            self._is_up = True
+            self._imports.has_started()
+            self._watcher.program_is_up()
+            logger.info("watching %s", self._watcher)
         wants = [item for item in mail if isinstance(item, Want)]
         if wants:
             # A loader of its own kind may run code under another name than the module's file.
@@ -210,6 +216,25 @@ class Reloader:
         self._watcher.receive({*mail.difference(wants), *map(_located, wants)})
 
     # Forks: threads don't survive them, and since Python 3.12 they draw a warning
+
+    def _before_fork(self) -> None:
+        if self._mailbox and _is_forking_workers():
+            self._go_under_the_command()
+        self._disarm()
+
+    def _go_under_the_command(self) -> None:
+        """Begin again as the command: who forks workers runs no loop, and they can't restart."""
+        if _process.TARGET[0] == "-c":
+            logger.warning("evreload cannot restart this process: it forks workers; %s", ADVICE)
+            self.stop()
+            return
+        logger.info("workers are being forked: going on under `python -m evreload`")
+        self._hooks.wait_outside_a_loop()
+        self._hooks.call()
+        try:
+            _process.restart_under_command(["--until-success", *self._settings.as_arguments()])
+        except OSError as error:
+            logger.error("cannot restart: %s; %s", error, ADVICE)
 
     def _disarm(self) -> None:
         self._process = os.getpid()
@@ -251,7 +276,7 @@ class Reloader:
     def _restart(self, changes: Changes) -> None:
         """Run the hooks and begin again: in one step, or a hook that stops the loop ends it."""
         from ._console import name_some
-        from ._files import forget_bytecode
+        from ._files import file_time, forget_bytecode
         from ._handover import VARIABLE
 
         if changes:
@@ -260,10 +285,11 @@ class Reloader:
             logger.info("restarting server")
         self._changed = frozenset(changes)
         self._hooks.call()
+        since = file_time()
         if self._watcher:  # more may have been saved while the hooks ran
             changes = {**changes, **self._watcher.stale()}
         forget_bytecode(changes)
-        told = self.handover.pass_on(changes, owner=os.getpid(), since=time.time_ns())
+        told = self.handover.pass_on(changes, owner=os.getpid(), since=since)
         try:
             _process.restart({VARIABLE: told})
         except OSError as error:
@@ -278,11 +304,19 @@ def _located(want: Want) -> Want:
 def _obstacle() -> str | None:
     process = sys.modules.get("tornado.process")
     if process and process.task_id() is not None:
-        return (
-            "it is one worker of several; start the program with `python -m evreload`, "
-            "which replaces them all"
-        )
+        return f"it is one worker of several; {ADVICE}"
     return _process.obstacle()
+
+
+def _is_forking_workers() -> bool:
+    """Whether Tornado is forking workers just now."""
+    process = sys.modules.get("tornado.process")
+    frame = sys._getframe()
+    while process and frame.f_back:
+        frame = frame.f_back
+        if frame.f_code is process.fork_processes.__code__:
+            return True
+    return False
 
 
 def _current_loop() -> IOLoop:

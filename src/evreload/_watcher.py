@@ -15,7 +15,7 @@ from typing import NamedTuple
 from tornado.ioloop import IOLoop
 
 from . import _git
-from ._files import Fingerprint, Status, look
+from ._files import Fingerprint, Status, file_time, look
 from ._observers import News, Observers
 from ._patterns import Ignored
 from ._routes import Routes
@@ -100,7 +100,7 @@ class Watcher:
     def program_is_up(self) -> None:
         """Take what changes from now on for a change, whoever made it."""
         if self._up is None:
-            self._up = time.time_ns()
+            self._up = file_time()
             self._early = {*self._todo, *self._candidates}
 
     def renew(self) -> None:
