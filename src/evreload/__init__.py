@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     def start(
         check_time: float = 500,
         *,
-        debounce: float = 20,
+        debounce: float = 10,
         poll: bool | None = None,
         ignore: Iterable[str] = (),
     ) -> None: ...
@@ -64,17 +64,18 @@ if TYPE_CHECKING:
 def start(*args: Any, **kwargs: Any) -> None:
     """Restart the process when a file it is made of changes.
 
-    ``start(check_time=500, *, debounce=20, poll=None, ignore=())``
+    ``start(check_time=500, *, debounce=10, poll=None, ignore=())``
 
     Watches the file of every imported module, now and later, and what `watch` names. Returns at
     once: watching begins in the background, and what changes until then is not lost. May be
     called before the event loop runs, and again; a second call on the same loop does nothing.
 
     *check_time*: where no file events can be had, how often to look at the files, in
-    milliseconds. *debounce*: how long files must have been quiet before the restart, in
-    milliseconds. *poll*: look at the files even where there are events; by default the
-    environment variable ``EVRELOAD_POLL`` decides. *ignore*: globs of paths that do not matter;
-    one without a slash is held against each part of a path.
+    milliseconds. *debounce*: how long a changed file must have been quiet before the restart, in
+    milliseconds; several must have been for four times as long. *poll*: look at the files even
+    where there are events; by default the environment variable ``EVRELOAD_POLL`` decides.
+    *ignore*: globs of paths that do not matter; one without a slash is held against each part of
+    a path.
 
     Raises TypeError or ValueError for an argument that is none of that. Where a restart is not
     possible (an interactive session, say), logs a warning that says why.

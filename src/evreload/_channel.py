@@ -20,7 +20,7 @@ FILE = "file"  # when it was read (nanoseconds since the epoch), its path
 WATCH = "watch"  # when it was asked for, a path
 WROTE = "wrote"  # a path the program opened for writing as it started
 SPAWNED = "spawned"  # the program ran another as it started
-BOUND = "bound"  # the program has bound a socket to an address
+BOUND = "bound"  # when the program bound a socket to an address (time.monotonic, in seconds)
 HOOKED = "hooked"  # there are reload hooks to be run before a stop
 HOOKS_RAN = "hooks-ran"
 RELOADING = "reloading"  # the program begins again by itself, in its place
@@ -29,6 +29,7 @@ FAILED = "failed"  # a path that the failure passed through
 ENDED = "ended"  # the program has come to its end, one way or another
 
 # To the program.
+GO = "go"  # begin; what is handed over to this run, if anything
 RUN_HOOKS = "run-hooks"  # the paths that changed
 
 

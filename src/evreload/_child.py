@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from ._modules import Imports
 
 MOST_WRITES = 100  # reported one by one; a program that writes more may have written anything
+VARIABLE = "EVRELOAD_RUN"  # as in _handover, which imports too much
+NOW = ",now"  # in the mode: there is nothing to wait for
 STREAM = 1  # SOCK_STREAM, without importing `socket`
 UNIX = 1  # AF_UNIX
 
@@ -38,10 +40,9 @@ class Child:
 
     def __init__(self, mode: str, imports: Imports) -> None:
         self._mode = mode
-        self._reports, self._requests = (int(number) for number in mode.split(","))
+        self._reports, self._requests = (int(number) for number in mode.split(",")[:2])
         for descriptor in (self._reports, self._requests):
             os.set_inheritable(descriptor, False)
-        os.set_blocking(self._requests, False)
         self._records = Records()
         self._imports = imports
         self._hooks = Hooks()
@@ -55,6 +56,24 @@ class Child:
         imports.listen("socket.bind", self._on_bind)
         for path, read in imports.so_far(self._since):
             self._note(path, read)
+
+    def wait_for_go(self) -> None:
+        """Wait until this run's time comes; end if it never does."""
+        if not self._mode.endswith(NOW):
+            try:
+                self._go()
+            except KeyboardInterrupt:
+                os._exit(130)
+        os.set_blocking(self._requests, False)
+        self._since = time.time_ns()
+
+    def _go(self) -> None:
+        while data := os.read(self._requests, 1 << 16):
+            for record in self._records.feed(data):
+                if record[0] == _channel.GO:
+                    os.environ.update(zip((VARIABLE,), record[1:], strict=False))
+                    return
+        os._exit(0)  # the parent has let go of us, or died
 
     # The front door's requests
 
@@ -104,7 +123,6 @@ class Child:
             self._report(_channel.RELOAD)
             self.wait(None)
         from ._files import changed_since, forget_bytecode
-        from ._handover import VARIABLE
 
         forget_bytecode(changed_since(self._since, self._imports.files()))
         now = time.time_ns()
@@ -112,7 +130,7 @@ class Child:
         self._report(_channel.RELOADING, str(now))
         for descriptor in (self._reports, self._requests):
             os.set_inheritable(descriptor, True)
-        _process.restart({VARIABLE: told}, self._mode)
+        _process.restart({VARIABLE: told}, self._mode.removesuffix(NOW) + NOW)
 
     # What the parent learns
 
@@ -144,7 +162,7 @@ class Child:
     def _on_bind(self, arguments: tuple[Any, ...]) -> None:
         socket = arguments[0]
         if socket.type == STREAM and socket.family != UNIX:
-            self._report(_channel.BOUND)
+            self._report(_channel.BOUND, str(time.monotonic()))
 
     # Hooks
 

@@ -57,7 +57,8 @@ def _supervise(options: Options) -> NoReturn:
     os.environ.pop(VARIABLE, None)  # it was meant for whoever started us
     guardian = Guardian()
     # The program starts at once; what we need for watching it is imported meanwhile.
-    first = Run(options.target, dict(os.environ))
+    first = Run(options.target)
+    first.go()
     from . import _console
     from ._supervisor import Supervisor
 
@@ -102,7 +103,7 @@ def _parser() -> _Parser:
     add("--until-success", action="store_true", help="end when the program ends with status 0")
     add("--poll", action="store_true", help="look at the files instead of awaiting events")
     add("--check-time", metavar="MS", help="how often to look, where events can't be had (500)")
-    add("--debounce", metavar="MS", help="how long files must have been quiet (20)")
+    add("--debounce", metavar="MS", help="how long files must have been quiet (10)")
     add("--stop-signal", metavar="NAME", help="what asks the program to end (SIGTERM)")
     add("--stop-timeout", metavar="SECONDS", help="kill it after this time; 0 for never (2)")
     add("-c", "--clear", action="store_true", help="clear the terminal before each restart")

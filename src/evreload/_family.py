@@ -9,16 +9,16 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 
 def descendants(pid: int) -> Iterator[int]:
     """Yield the processes that descend from *pid*, parents first."""
-    children = _children()
+    children_of = _children_of if os.path.exists("/proc/self/task") else _by_ps()
     todo = [pid]
     while todo:
-        found = children.get(todo.pop(0), [])
+        found = children_of(todo.pop(0))
         yield from found
         todo += found
 
@@ -43,23 +43,18 @@ def kill_all(pid: int) -> None:
     kill(list(doomed), signal.SIGKILL)
 
 
-def _children() -> dict[int, list[int]]:
-    """Return the children of every process there is."""
-    try:
-        pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
-    except OSError:
-        return _children_by_ps()
-    children: dict[int, list[int]] = {}
-    for pid in pids:
-        with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
-            state, parent = file.read().rpartition(b")")[2].split()[:2]
-            if state not in b"ZX":
-                children.setdefault(int(parent), []).append(pid)
+def _children_of(pid: int) -> list[int]:
+    """Ask Linux, of each thread; see proc_tid_children(5)."""
+    children: list[int] = []
+    with contextlib.suppress(OSError):  # it ended meanwhile
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children") as file:
+                children += map(int, file.read().split())
     return children
 
 
-def _children_by_ps() -> dict[int, list[int]]:
-    """Do the same where there is no /proc: macOS, some BSDs."""
+def _by_ps() -> Callable[[int], list[int]]:
+    """Ask `ps` where there is no /proc: macOS, some BSDs."""
     import subprocess
 
     children: dict[int, list[int]] = {}
@@ -67,7 +62,7 @@ def _children_by_ps() -> dict[int, list[int]]:
     for line in table.stdout.splitlines():
         parent, pid = map(int, line.split())
         children.setdefault(parent, []).append(pid)
-    return children
+    return lambda pid: children.get(pid, [])
 
 
 class Guardian:
@@ -88,14 +83,14 @@ class Guardian:
                 os._exit(1)
         os.close(receiver)
 
-    def protect(self, pid: int) -> None:
-        """From now on *pid* is the program; 0 while there is none."""
+    def protect(self, *pids: int) -> None:
+        """From now on these are what would have to be ended."""
         with contextlib.suppress(OSError):  # it was killed: then there is no guardian
-            os.write(self._sender, b"%d\n" % pid)
+            os.write(self._sender, " ".join(map(str, pids)).encode() + b"\n")
 
     def dismiss(self) -> None:
         """Let it go: the supervisor ends as it should."""
-        self.protect(0)
+        self.protect()
         os.close(self._sender)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self._pid, 0)
@@ -115,9 +110,9 @@ def _guard(receiver: int) -> NoReturn:
     if receiver != 3:
         os.dup2(receiver, 3)
     os.closerange(4, os.sysconf("SC_OPEN_MAX") if os.sysconf("SC_OPEN_MAX") > 0 else 4096)
-    protected = b"0"
+    protected = b""
     while told := os.read(3, 4096):
-        protected = told.split()[-1]
-    if pid := int(protected):
+        protected = told.splitlines()[-1]
+    for pid in map(int, protected.split()):
         kill_all(pid)
     os._exit(0)

@@ -167,8 +167,9 @@ def restart(
 ) -> NoReturn:
     """Begin again, with *environment* added to our own.
 
-    *mode* is for the runner, *arguments* are for Python. Raises OSError if that fails, and the process runs on. On Windows,
-    where nothing can take a process's place, the program begins in another and this one ends.
+    *mode* is for the runner, *arguments* are for Python. Raises OSError if that fails, and the
+    process runs on. On Windows, where nothing can take a process's place, the program begins in
+    another and this one ends.
     """
     if not os.access(EXECUTABLE, os.X_OK):
         raise FileNotFoundError(f"the interpreter {EXECUTABLE} is not there any more")
@@ -197,13 +198,13 @@ def restart_under_command(options: list[str]) -> NoReturn:
 CAN_SUPERVISE = sys.platform != "win32"  # there, a child can't be handed descriptors
 
 
-def spawn(target: list[str], environment: dict[str, str], pipes: tuple[int, int]) -> int:
+def spawn(target: list[str], pipes: tuple[int, int]) -> int:
     """Start *target* through our runner, with *pipes* to us; return its process id."""
     for descriptor in pipes:
         os.set_inheritable(descriptor, True)
     arguments = [ARGUMENTS[0], *FLAGS, *target]
     command = command_line(",".join(map(str, pipes)), arguments)
-    return os.posix_spawn(EXECUTABLE, command, environment)
+    return os.posix_spawn(EXECUTABLE, command, os.environ)
 
 
 def widen(pipe: int, size: int) -> None:

@@ -154,6 +154,7 @@ def _run_as_child(evreload: Any, mode: str, target: list[str]) -> None:
     child = evreload._become_child(mode)
     if not sys.flags.safe_path and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # as tornado.autoreload's wrapper, whose tests want it
+    child.wait_for_go()
     try:
         run(target)
     except KeyboardInterrupt:

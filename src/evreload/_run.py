@@ -16,34 +16,54 @@ PIPE_SIZE = 1 << 20  # bytes: a program imports thousands of files before we may
 
 
 class Run:
-    """A process of the program, from its start to its end."""
+    """A process of the program, from its start to its end.
 
-    def __init__(self, target: list[str], environment: dict[str, str]) -> None:
+    At first it only gets Python and our own end ready, then waits for `go`. So the next run can
+    stand by while the program runs, and need not wait for that when its time comes.
+    """
+
+    def __init__(self, target: list[str]) -> None:
         self.since = time.time_ns()
         self.status: int | None = None  # as os.waitstatus_to_exitcode gives it
         self.has_hooks = False
         self.is_up = False
+        self.has_hung_up = False  # it can tell no more, though it may run on
         self.said_goodbye = False
         self.began_by_itself = False  # through evreload.reload()
         self._written: set[str] = set()
         self._may_have_written_anything = False
         self._records = Records()
+        self._peeked: list[Record] = []
         self.reports, reports = os.pipe()
         requests, self._requests = os.pipe()
         _process.widen(self.reports, PIPE_SIZE)
         os.set_blocking(self.reports, False)
         os.set_blocking(self._requests, False)
-        self.pid = _process.spawn(target, environment, (reports, requests))
+        self.pid = _process.spawn(target, (reports, requests))
         os.close(reports)
         os.close(requests)
 
-    def read(self) -> list[Record] | None:
-        """Return what the program has told since the last time; None if it can tell no more."""
+    def go(self, *handed_over: str) -> None:
+        """Let the program begin."""
+        self.since = time.time_ns()
+        os.write(self._requests, pack((_channel.GO, *handed_over)))
+
+    def read(self) -> list[Record]:
+        """Return what the program has told since the last time."""
+        if self._peeked:
+            peeked, self._peeked = self._peeked, []
+            return peeked
         try:
             data = os.read(self.reports, 1 << 16)
         except BlockingIOError:
             return []
-        return list(self._records.feed(data)) if data else None
+        self.has_hung_up = not data
+        return list(self._records.feed(data))
+
+    def peek(self) -> list[Record]:
+        """Return what was told so far, and keep it for `read`."""
+        self._peeked += self.read()
+        return list(self._peeked)
 
     def heed(self, record: Record) -> None:
         """Remember what *record* tells of the run."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 CHECK_TIME = 500  # milliseconds, as in Tornado
-DEBOUNCE = 20  # milliseconds
+DEBOUNCE = 10  # milliseconds
 NO = ("off", "0", "no", "false")  # for a switch in the environment
 
 
@@ -24,6 +24,13 @@ class Settings(NamedTuple):
     poll: bool
     ignore: tuple[str, ...]
 
+    def as_arguments(self) -> list[str]:
+        """Return what tells the command the same."""
+        times = {"--check-time": self.check_time, "--debounce": self.debounce}
+        arguments = [f"{name}={time * 1000}" for name, time in times.items()]
+        arguments += [f"--ignore={glob}" for glob in self.ignore]
+        return [*arguments, "--poll"] if self.poll else arguments
+
 
 class Options(NamedTuple):
     """What the command was asked to do; all times in seconds."""
@@ -34,8 +41,8 @@ class Options(NamedTuple):
     ignore: tuple[str, ...] = ()
     gitignore: bool = True
     poll: bool = False
-    check_time: float = 0.5
-    debounce: float = 0.02
+    check_time: float = CHECK_TIME / 1000
+    debounce: float = DEBOUNCE / 1000
     stop_signal: int = signal.SIGTERM
     stop_timeout: float = 2.0  # 0 for none
     clear: bool = False

@@ -20,7 +20,7 @@ from ._broken import Broken
 from ._channel import Record
 from ._family import Guardian, descendants, kill, kill_all
 from ._files import forget_bytecode
-from ._handover import VARIABLE, Handover
+from ._handover import Handover
 from ._mailbox import Mailbox
 from ._modules import source
 from ._observers import News, Observers
@@ -30,6 +30,8 @@ from ._watcher import Changes, Want, Watcher
 
 HOOKS_TIMEOUT = 7.0  # seconds; coroutine hooks have less, and say so themselves
 STARTING = 2.0  # seconds after which a program that binds no socket counts as up
+REPORT_DELAY = 0.02  # seconds; what changes until then is noticed all the same
+STANDBY_DELAY = 0.2  # seconds; the program goes first
 INTERRUPTED = 128 + signal.SIGINT
 
 logger = logging.getLogger("evreload")
@@ -41,6 +43,7 @@ class Supervisor:
     def __init__(self, options: Options, first: Run, guardian: Guardian) -> None:
         self._options = options
         self._run = first
+        self._standby: Run | None = None
         self._guardian = guardian
         self._handover = Handover(0, (), first.since, {})
         self._broken = Broken()
@@ -115,42 +118,55 @@ class Supervisor:
     # What the program tells
 
     def _attend(self, run: Run) -> None:
-        self._guardian.protect(run.pid)
+        self._protect()
         loop = asyncio.get_running_loop()
-        loop.add_reader(run.reports, self._read, run)
+        self._listen(run)
         loop.call_later(STARTING, self._is_up, run)
+
+    def _listen(self, run: Run) -> None:
+        if run is self._run and run.status is None and not run.has_hung_up:
+            asyncio.get_running_loop().add_reader(run.reports, self._on_report, run)
+
+    def _on_report(self, run: Run) -> None:
+        """Read what comes in the next moment at one go: a program imports by the hundred."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(run.reports)
+        loop.call_later(REPORT_DELAY, self._read_on, run)
+
+    def _read_on(self, run: Run) -> None:
+        if run is self._run:
+            self._read(run)
+            self._listen(run)
 
     def _read(self, run: Run) -> bool:
         """Take in what the program has told; return whether there may be more."""
         records = run.read()
-        if records is None:
-            asyncio.get_running_loop().remove_reader(run.reports)
-            return False
         wants: set[News | Want] = set()
         for record in records:
             run.heed(record)
             if want := _wanted(record, run):
                 wants.add(want)
             elif record[0] == _channel.BOUND:
-                self._is_up(run, serving=True)
+                self._is_up(run, serving_since=float(record[1]))
             elif record[0] == _channel.HOOKS_RAN:
                 self._hooks_ran.set()
             elif record[0] == _channel.RELOAD:
                 self._restart_for({})
             elif record[0] == _channel.RELOADING:
                 logger.info("restarting server")
-                self._renew({}, run.since)
+                self._renew({}, self._watcher.stale(), run.since)
         if wants:
             self._watcher.receive(wants)
         return bool(records)
 
-    def _is_up(self, run: Run, *, serving: bool = False) -> None:
+    def _is_up(self, run: Run, serving_since: float = 0.0) -> None:
         if run is not self._run or run.is_up:
             return
         run.is_up = True
+        asyncio.get_running_loop().call_later(STANDBY_DELAY, self._stand_by, run)
         self._watcher.program_is_up()
-        if serving and self._handover.generation:
-            elapsed = time.monotonic() - self._watcher.first_news
+        if serving_since and self._handover.generation:
+            elapsed = serving_since - self._watcher.first_news
             logger.info("serving again after %.0f ms", elapsed * 1000)
         self._announce()
 
@@ -174,12 +190,16 @@ class Supervisor:
                 return
             if pid == 0:
                 return
+            if self._standby and pid == self._standby.pid:
+                self._standby.close()
+                self._standby = None
+                self._protect()
             if pid == self._run.pid and self._run.status is None:
                 self._run.status = os.waitstatus_to_exitcode(status)
                 self._on_exit(self._run)
 
     def _on_exit(self, run: Run) -> None:
-        self._guardian.protect(0)
+        self._protect()
         while self._read(run):
             pass
         self._exited.set()
@@ -273,25 +293,46 @@ class Supervisor:
             kill_all(run.pid)
             await self._exited.wait()
         # On Linux orphans come to us, wherever they went.
-        kill([pid for pid in descendants(os.getpid()) if pid != self._guardian.pid], signal.SIGKILL)
+        spared = {self._guardian.pid, self._standby.pid if self._standby else 0}
+        kill([pid for pid in descendants(os.getpid()) if pid not in spared], signal.SIGKILL)
         self._is_stopping = False
 
     def _begin(self, changes: Changes) -> None:
-        changes = {**changes, **self._watcher.stale()}
-        forget_bytecode(changes)
+        stale = self._watcher.stale()
+        forget_bytecode({**changes, **stale})
         asyncio.get_running_loop().remove_reader(self._run.reports)
         self._run.close()
-        now = time.time_ns()
-        told = self._renew(changes, now)
+        told = self._renew(changes, stale, time.time_ns())
         self._exited.clear()
-        self._run = Run(self._options.target, {**os.environ, VARIABLE: told})
+        self._run = self._next_run({**changes, **stale})
+        self._run.go(told)
         self._attend(self._run)
 
-    def _renew(self, changes: Changes, since: int) -> str:
+    def _next_run(self, changes: Changes) -> Run:
+        """Return the run that stands by, if what it has imported so far is as it was."""
+        run, self._standby = self._standby, None
+        if run is None:
+            return Run(self._options.target)
+        imported = {record[2] for record in run.peek() if record[0] == _channel.FILE}
+        if imported.isdisjoint(changes):
+            return run
+        run.close()  # upon which it ends
+        return Run(self._options.target)
+
+    def _stand_by(self, run: Run) -> None:
+        if run is self._run and self._standby is None and not self._end.done():
+            self._standby = Run(self._options.target)
+            self._protect()
+
+    def _protect(self) -> None:
+        runs = [run for run in (self._run, self._standby) if run and run.status is None]
+        self._guardian.protect(*(run.pid for run in runs))
+
+    def _renew(self, changes: Changes, stale: Changes, since: int) -> str:
         """Begin another generation; return what to tell it."""
         told = self._handover.pass_on(changes, owner=os.getpid(), since=since)
         self._handover = Handover.parse(told)
-        self._watcher.renew()
+        self._watcher.renew(stale)
         for path in self._options.watch:
             self._watcher.want(Want(path, since, explicit=True))
         return told
@@ -299,6 +340,9 @@ class Supervisor:
     async def _stop_everything(self) -> None:
         if self._task:
             self._task.cancel()
+        if self._standby:
+            self._standby.close()  # upon which it ends
+        self._standby = None
         await self._stop(self._run)
         self._guardian.dismiss()
 

@@ -22,6 +22,7 @@ from ._routes import Routes
 
 SLICE = 0.002  # seconds of surveying before the loop gets its turn
 PATIENCE = 3.0  # seconds after which changes are acted upon, settled or not
+MANY_FILES = 4  # times the debounce
 NEXT_LOOK = 0.02  # seconds between two looks at whether git, or a writer, has finished
 logger = logging.getLogger("evreload")
 
@@ -103,8 +104,10 @@ class Watcher:
             self._up = file_time()
             self._early = {*self._todo, *self._candidates}
 
-    def renew(self) -> None:
+    def renew(self, stale: Changes) -> None:
         """Begin with a new run of the program, which will say anew what it wants.
+
+        *stale* is what `stale` has found just before.
 
         What the run before wanted is kept until the next: this one may fail before it gets there.
         """
@@ -113,7 +116,7 @@ class Watcher:
             del self._wanted[path]
             self._running.pop(path, None)
         self._by_this_run.clear()
-        self._running.update(self.stale())
+        self._running.update((path, now) for path, now in stale.items() if path in self._running)
         self._candidates.clear()
         self._early.clear()
         self._delivered = {}
@@ -278,7 +281,7 @@ class Watcher:
 
     def _wait_for_quiet(self) -> None:
         now = time.monotonic()
-        quiet = self._last_news + self._debounce - now
+        quiet = self._last_news + self._debounce * self._patience() - now
         impatient = now - self.first_news >= PATIENCE
         if not impatient and quiet > 0:
             IOLoop.current().call_later(quiet, self._wait_for_quiet)
@@ -287,6 +290,10 @@ class Watcher:
         else:
             self._settling = False
             self._judge()
+
+    def _patience(self) -> int:
+        """Be quick for a lone save; where several files change, a tool is at work."""
+        return MANY_FILES if len(self._candidates) > 1 else 1
 
     def _at_work(self) -> bool:
         self._unfinished = {path for path in self._unfinished if _may_be_open(path)}
