@@ -12,9 +12,12 @@ import sys
 
 TYPE_CHECKING = False  # `typing` costs 2 ms, and this module is part of `import evreload`
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any, NoReturn
 
-ALONE = "-"  # how the runner is told that no parent watches
+# What the runner is told in place of the pipes to a parent.
+ALONE = "-"  # there is none
+PLAINLY = "="  # nor is anything to be done about a failure
 RUNNER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_program.py")
 
 # CPython's options that take a value, attached or in the next argument; see `python --help`.
@@ -192,7 +195,7 @@ def _go_to(directory: str | None) -> None:
 
 def restart_under_command(options: list[str]) -> NoReturn:
     """Begin again as ``python -m evreload``, with *options*, and the program as its child."""
-    restart({}, arguments=[ARGUMENTS[0], *FLAGS, "-m", __package__, *options, *TARGET])
+    restart({}, PLAINLY, [ARGUMENTS[0], *FLAGS, "-m", __package__, *options, *TARGET])
 
 
 CAN_SUPERVISE = sys.platform != "win32"  # there, a child can't be handed descriptors

@@ -116,6 +116,8 @@ def _main() -> None:
     target = evreload._process.TARGET
     if mode == evreload._process.ALONE:
         _run_alone(evreload, target)
+    elif mode == evreload._process.PLAINLY:
+        run(target)
     else:
         _run_as_child(evreload, mode, target)
 
