@@ -40,8 +40,9 @@ class Child:
 
     def __init__(self, mode: str, imports: Imports) -> None:
         self._mode = mode
-        self._reports, self._requests = (int(number) for number in mode.split(",")[:2])
-        for descriptor in (self._reports, self._requests):
+        self._pipes = [int(number) for number in mode.split(",") if number.isdigit()]
+        self._reports, self._requests, *self._service = self._pipes
+        for descriptor in self._pipes:
             os.set_inheritable(descriptor, False)
         self._records = Records()
         self._imports = imports
@@ -54,12 +55,15 @@ class Child:
         self._changed: frozenset[str] | None = None
         imports.begin(self._note, self._on_write)
         imports.listen("socket.bind", self._on_bind)
+        if self._service:
+            imports.listen("socket.__new__", self._on_first_socket)
         for path, read in imports.so_far(self._since):
             self._note(path, read)
 
     def wait_for_go(self) -> None:
         """Wait until this run's time comes; end if it never does."""
-        if not self._mode.endswith(NOW):
+        self._is_first = not self._mode.endswith(NOW)
+        if self._is_first:
             try:
                 self._go()
             except KeyboardInterrupt:
@@ -71,7 +75,9 @@ class Child:
         while data := os.read(self._requests, 1 << 16):
             for record in self._records.feed(data):
                 if record[0] == _channel.GO:
-                    os.environ.update(zip((VARIABLE,), record[1:], strict=False))
+                    for told in record[1:]:
+                        os.environ[VARIABLE] = told
+                        self._is_first = False
                     return
         os._exit(0)  # the parent has let go of us, or died
 
@@ -128,7 +134,7 @@ class Child:
         now = time.time_ns()
         told = self.handover.pass_on((), owner=self._parent, since=now)
         self._report(_channel.RELOADING, str(now))
-        for descriptor in (self._reports, self._requests):
+        for descriptor in self._pipes:
             os.set_inheritable(descriptor, True)
         _process.restart({VARIABLE: told}, self._mode.removesuffix(NOW) + NOW)
 
@@ -162,7 +168,17 @@ class Child:
     def _on_bind(self, arguments: tuple[Any, ...]) -> None:
         socket = arguments[0]
         if socket.type == STREAM and socket.family != UNIX:
-            self._report(_channel.BOUND, str(time.monotonic()))
+            self._is_bound()
+
+    def _is_bound(self) -> None:
+        self._report(_channel.BOUND, str(time.monotonic()))
+
+    def _on_first_socket(self, arguments: object) -> None:
+        """Only now is there a class to intercept: it is not imported for our sake."""
+        self._imports.listen("socket.__new__", None)
+        from ._sockets import Keeper
+
+        Keeper(self._service[0], self._is_bound, may_claim=not self._is_first).intercept()
 
     # Hooks
 

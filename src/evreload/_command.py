@@ -57,7 +57,7 @@ def _supervise(options: Options) -> NoReturn:
     os.environ.pop(VARIABLE, None)  # it was meant for whoever started us
     guardian = Guardian()
     # The program starts at once; what we need for watching it is imported meanwhile.
-    first = Run(options.target)
+    first = Run(options.target, keep_sockets=options.keep_sockets)
     first.go()
     from . import _console
     from ._supervisor import Supervisor
@@ -106,6 +106,8 @@ def _parser() -> _Parser:
     add("--debounce", metavar="MS", help="how long files must have been quiet (10)")
     add("--stop-signal", metavar="NAME", help="what asks the program to end (SIGTERM)")
     add("--stop-timeout", metavar="SECONDS", help="kill it after this time; 0 for never (2)")
+    add("--no-keep-sockets", dest="keep_sockets", action="store_false",
+        help="let listening sockets end with the program")  # fmt: skip
     add("-c", "--clear", action="store_true", help="clear the terminal before each restart")
     add("-q", "--quiet", action="store_true", help="print problems only")
     add("-v", "--verbose", action="store_true", help="print why a restart comes, or does not")

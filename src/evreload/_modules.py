@@ -46,7 +46,7 @@ class Imports:
         self._compiled: dict[str, int] = {}
         self._written: set[str] = set()
         self._spawned = False
-        self._listeners: dict[str, Callable[[tuple[Any, ...]], None]] = {
+        self._listeners: dict[str, Callable[[tuple[Any, ...]], None] | None] = {
             "exec": self._on_exec,
             "import": self._on_import,
             "compile": self._on_compile,
@@ -66,8 +66,8 @@ class Imports:
         self._note = note
         self._wrote = wrote
 
-    def listen(self, event: str, listener: Callable[[tuple[Any, ...]], None]) -> None:
-        """Have *listener* called with the arguments of an audit *event*."""
+    def listen(self, event: str, listener: Callable[[tuple[Any, ...]], None] | None) -> None:
+        """Have *listener* called with the arguments of an audit *event*; None for no more."""
         self._listeners[event] = listener
 
     def files(self) -> list[str]:

@@ -201,7 +201,7 @@ def restart_under_command(options: list[str]) -> NoReturn:
 CAN_SUPERVISE = sys.platform != "win32"  # there, a child can't be handed descriptors
 
 
-def spawn(target: list[str], pipes: tuple[int, int]) -> int:
+def spawn(target: list[str], pipes: Iterable[int]) -> int:
     """Start *target* through our runner, with *pipes* to us; return its process id."""
     for descriptor in pipes:
         os.set_inheritable(descriptor, True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 
 from . import _channel, _process
@@ -22,7 +23,7 @@ class Run:
     stand by while the program runs, and need not wait for that when its time comes.
     """
 
-    def __init__(self, target: list[str]) -> None:
+    def __init__(self, target: list[str], *, keep_sockets: bool) -> None:
         self.since = time.time_ns()
         self.status: int | None = None  # as os.waitstatus_to_exitcode gives it
         self.has_hooks = False
@@ -39,7 +40,11 @@ class Run:
         _process.widen(self.reports, PIPE_SIZE)
         os.set_blocking(self.reports, False)
         os.set_blocking(self._requests, False)
-        self.pid = _process.spawn(target, (reports, requests))
+        self.service, service = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.service.setblocking(False)
+        with service:
+            kept = (service.fileno(),) if keep_sockets else ()
+            self.pid = _process.spawn(target, (reports, requests, *kept))
         os.close(reports)
         os.close(requests)
 
@@ -97,6 +102,7 @@ class Run:
     def close(self) -> None:
         os.close(self.reports)
         os.close(self._requests)
+        self.service.close()
 
     def describe_end(self) -> str:
         """Say how the program ended."""

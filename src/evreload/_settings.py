@@ -45,6 +45,7 @@ class Options(NamedTuple):
     debounce: float = DEBOUNCE / 1000
     stop_signal: int = signal.SIGTERM
     stop_timeout: float = 2.0  # 0 for none
+    keep_sockets: bool = True
     clear: bool = False
     quiet: bool = False
     verbose: bool = False

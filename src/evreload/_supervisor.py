@@ -26,10 +26,12 @@ from ._modules import source
 from ._observers import News, Observers
 from ._run import Run
 from ._settings import Options
+from ._sockets import Shelf
 from ._watcher import Changes, Want, Watcher
 
 HOOKS_TIMEOUT = 7.0  # seconds; coroutine hooks have less, and say so themselves
 STARTING = 2.0  # seconds after which a program that binds no socket counts as up
+CLAIMING = 1.0  # seconds the program has to bind the other addresses after the first
 REPORT_DELAY = 0.02  # seconds; what changes until then is noticed all the same
 STANDBY_DELAY = 0.2  # seconds; the program goes first
 INTERRUPTED = 128 + signal.SIGINT
@@ -47,6 +49,7 @@ class Supervisor:
         self._guardian = guardian
         self._handover = Handover(0, (), first.since, {})
         self._broken = Broken()
+        self._shelf = Shelf()
         self._changes: Changes = {}
         self._task: asyncio.Task[None] | None = None
         self._hooks_ran = asyncio.Event()
@@ -121,11 +124,17 @@ class Supervisor:
         self._protect()
         loop = asyncio.get_running_loop()
         self._listen(run)
+        loop.add_reader(run.service, self._serve, run)
         loop.call_later(STARTING, self._is_up, run)
 
     def _listen(self, run: Run) -> None:
         if run is self._run and run.status is None and not run.has_hung_up:
             asyncio.get_running_loop().add_reader(run.reports, self._on_report, run)
+
+    def _serve(self, run: Run) -> None:
+        """Keep, or give back, a listening socket; in order with what else was told."""
+        self._read(run)
+        self._shelf.serve(run.service)
 
     def _on_report(self, run: Run) -> None:
         """Read what comes in the next moment at one go: a program imports by the hundred."""
@@ -168,7 +177,13 @@ class Supervisor:
         if serving_since and self._handover.generation:
             elapsed = serving_since - self._watcher.first_news
             logger.info("serving again after %.0f ms", elapsed * 1000)
+        if serving_since:
+            asyncio.get_running_loop().call_later(CLAIMING, self._drop_unclaimed, run)
         self._announce()
+
+    def _drop_unclaimed(self, run: Run) -> None:
+        if run is self._run and run.status is None:
+            self._shelf.drop_unclaimed()
 
     def _announce(self) -> None:
         """Say once, when the first run is up, what is being watched."""
@@ -202,6 +217,7 @@ class Supervisor:
         self._protect()
         while self._read(run):
             pass
+        self._shelf.serve(run.service)
         self._exited.set()
         if self._is_stopping:
             return
@@ -300,28 +316,33 @@ class Supervisor:
     def _begin(self, changes: Changes) -> None:
         stale = self._watcher.stale()
         forget_bytecode({**changes, **stale})
-        asyncio.get_running_loop().remove_reader(self._run.reports)
-        self._run.close()
+        self._leave(self._run)
         told = self._renew(changes, stale, time.time_ns())
         self._exited.clear()
         self._run = self._next_run({**changes, **stale})
         self._run.go(told)
         self._attend(self._run)
 
+    def _leave(self, run: Run) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(run.reports)
+        loop.remove_reader(run.service)
+        run.close()
+
     def _next_run(self, changes: Changes) -> Run:
         """Return the run that stands by, if what it has imported so far is as it was."""
         run, self._standby = self._standby, None
         if run is None:
-            return Run(self._options.target)
+            return Run(self._options.target, keep_sockets=self._options.keep_sockets)
         imported = {record[2] for record in run.peek() if record[0] == _channel.FILE}
         if imported.isdisjoint(changes):
             return run
         run.close()  # upon which it ends
-        return Run(self._options.target)
+        return Run(self._options.target, keep_sockets=self._options.keep_sockets)
 
     def _stand_by(self, run: Run) -> None:
         if run is self._run and self._standby is None and not self._end.done():
-            self._standby = Run(self._options.target)
+            self._standby = Run(self._options.target, keep_sockets=self._options.keep_sockets)
             self._protect()
 
     def _protect(self) -> None:
@@ -333,6 +354,7 @@ class Supervisor:
         told = self._handover.pass_on(changes, owner=os.getpid(), since=since)
         self._handover = Handover.parse(told)
         self._watcher.renew(stale)
+        self._shelf.begin_run()
         for path in self._options.watch:
             self._watcher.want(Want(path, since, explicit=True))
         return told
@@ -344,6 +366,7 @@ class Supervisor:
             self._standby.close()  # upon which it ends
         self._standby = None
         await self._stop(self._run)
+        self._shelf.close()
         self._guardian.dismiss()
 
 

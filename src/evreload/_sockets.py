@@ -1,0 +1,226 @@
+"""Listening sockets outlive the process that bound them.
+
+Under the command, the program's `bind` and `listen` are intercepted, where Python makes them:
+the supervisor keeps each listening descriptor, and the next program's `bind` to the same address
+receives it. Connections made meanwhile wait in the kernel, and are answered by the new code.
+`Keeper` is the program's end, on its own threads; `Shelf` is the supervisor's, on its loop.
+Descriptors go over a socket pair that only our own child has inherited.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import sys
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+KEEP = b"keep"  # with the listening descriptor
+CLAIM = b"claim"  # with the end of a socket pair for the answer
+RELEASE = b"release"  # likewise: close what is kept for this port
+
+REPLY_TIMEOUT = 5.0  # seconds; the supervisor answers within one
+LISTENING_LOOK = 0.2  # seconds after a bind, for libuv, which listens by itself
+MESSAGE = 1024  # bytes; an address is shorter
+
+# What a program may set on a socket before it binds it, and must find set on the kept one.
+OPTIONS = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE)] + [
+    (socket.IPPROTO_TCP, getattr(socket, name))
+    for name in ("TCP_NODELAY", "TCP_DEFER_ACCEPT", "TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT")
+    if hasattr(socket, name)
+]
+
+Key = tuple[str, ...]  # family, host, port, and the options that make it another address
+
+
+class Keeper:
+    """Puts itself before `bind` and `listen` of stream sockets."""
+
+    def __init__(self, service: int, bound: Callable[[], object], *, may_claim: bool) -> None:
+        self._service = socket.socket(fileno=service)
+        self._bound = bound
+        self._may_claim = may_claim  # nothing is kept for the first run
+        self._keys: weakref.WeakKeyDictionary[socket.socket, Key] = weakref.WeakKeyDictionary()
+        self._bind = socket.socket.bind
+        self._listen = socket.socket.listen
+
+    def intercept(self) -> None:
+        """Stand before the methods of the class that every server in Python uses."""
+        keeper = self
+
+        def bind(self: socket.socket, address: Any, /) -> None:
+            keeper.bind(self, address)
+
+        def listen(self: socket.socket, *backlog: Any) -> None:
+            keeper.listen(self, *backlog)
+
+        socket.socket.bind = bind  # type: ignore[method-assign, assignment]
+        socket.socket.listen = listen  # type: ignore[method-assign, assignment]
+
+    def bind(self, sock: socket.socket, address: Any) -> None:
+        """Bind *sock*, or make it the kept socket of that address."""
+        key = _key(sock, address)
+        if key is None:
+            self._bind(sock, address)
+        elif self._may_claim and (kept := self._ask(CLAIM, key)):
+            _become(sock, kept[0])
+            self._bound()
+        else:
+            self._bind_anew(sock, address, key)
+            self._keys[sock] = key
+            self._look_later(sock)
+
+    def listen(self, sock: socket.socket, *backlog: Any) -> None:
+        """Let *sock* listen, and have it kept."""
+        self._listen(sock, *backlog)
+        self._keep(sock)
+
+    def _bind_anew(self, sock: socket.socket, address: Any, key: Key) -> None:
+        try:
+            self._bind(sock, address)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or not self._may_claim:
+                raise
+            # Kept under another name of the same address, or closed and bound again.
+            self._ask(RELEASE, key)
+            self._bind(sock, address)
+
+    def _keep(self, sock: socket.socket) -> None:
+        if key := self._keys.pop(sock, None):
+            self._may_claim = True
+            with contextlib.suppress(OSError):  # the supervisor has died
+                socket.send_fds(self._service, [_pack(KEEP, key)], [sock.fileno()])
+
+    def _look_later(self, sock: socket.socket) -> None:
+        """On a loop, look a moment later whether the loop itself has let *sock* listen."""
+        asyncio = sys.modules.get("asyncio")
+        if asyncio is None:
+            return
+        with contextlib.suppress(RuntimeError):  # no loop is running
+            loop = asyncio.get_running_loop()
+            loop.call_later(LISTENING_LOOK, self._keep_if_listening, weakref.ref(sock))
+
+    def _keep_if_listening(self, reference: weakref.ref[socket.socket]) -> None:
+        sock = reference()
+        if sock is not None and sock.fileno() != -1 and _is_listening(sock):
+            self._keep(sock)
+
+    def _ask(self, kind: bytes, key: Key) -> list[int]:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.settimeout(REPLY_TIMEOUT)
+            try:
+                socket.send_fds(self._service, [_pack(kind, key)], [theirs.fileno()])
+                return socket.recv_fds(ours, 1, 1)[1]
+            except OSError:
+                return []  # the supervisor has died, or hangs: do without
+
+
+class Shelf:
+    """What the supervisor keeps, until the next run of the program claims it."""
+
+    def __init__(self) -> None:
+        self._kept: list[tuple[Key, int]] = []
+        self._claimed: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def begin_run(self) -> None:
+        """Let everything that still listens be claimed anew."""
+        self._claimed.clear()
+        self._drop(lambda key, fd: not _listens(fd))
+
+    def drop_unclaimed(self) -> None:
+        """Close what the program has not asked for: it would swallow connections."""
+        self._drop(lambda key, fd: fd not in self._claimed)
+
+    def close(self) -> None:
+        self._drop(lambda key, fd: True)
+
+    def serve(self, service: socket.socket) -> None:
+        """Do what the program asks for, without waiting."""
+        while True:
+            try:
+                message, descriptors, _, _ = socket.recv_fds(service, MESSAGE, 1)
+            except BlockingIOError:
+                return
+            if len(descriptors) == 1:
+                kind, *key = message.split(b"\0")
+                self._do(kind, tuple(map(os.fsdecode, key)), descriptors[0])
+
+    def _do(self, kind: bytes, key: Key, descriptor: int) -> None:
+        if kind == KEEP:
+            self._kept.append((key, descriptor))
+            self._claimed.add(descriptor)
+            return
+        with socket.socket(fileno=descriptor) as asker:
+            if kind == RELEASE:
+                self._drop(lambda kept, fd: kept[2] == key[2])
+                asker.send(b".")
+            elif (found := self._claim(key)) is not None:
+                socket.send_fds(asker, [b"."], [found])
+            else:
+                asker.send(b".")
+
+    def _claim(self, key: Key) -> int | None:
+        alone = key[-1] == "0"  # with SO_REUSEPORT each of several workers has its own
+        for kept, descriptor in self._kept:
+            if kept == key and (alone or descriptor not in self._claimed):
+                self._claimed.add(descriptor)
+                return descriptor
+        return None
+
+    def _drop(self, unwanted: Callable[[Key, int], bool]) -> None:
+        for key, descriptor in list(self._kept):
+            if unwanted(key, descriptor):
+                self._kept.remove((key, descriptor))
+                self._claimed.discard(descriptor)
+                os.close(descriptor)
+
+
+def _key(sock: socket.socket, address: Any) -> Key | None:
+    """Return what *address* is known by; None if it is not for keeping, as a free port isn't."""
+    if sock.type != socket.SOCK_STREAM or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return None
+    try:
+        host, port = os.fsdecode(address[0]), int(address[1])
+        scope = str(address[3]) if len(address) > 3 else "0"
+    except (TypeError, ValueError, IndexError, KeyError):
+        return None  # bind itself will say what is wrong
+    if port == 0:
+        return None
+    v6 = sock.family == socket.AF_INET6
+    only = sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) if v6 else 0
+    shared = sock.getsockopt(socket.SOL_SOCKET, getattr(socket, "SO_REUSEPORT", -1))
+    host = host or ("::" if v6 else "0.0.0.0")
+    return str(int(sock.family)), host, str(port), scope, str(only), str(int(bool(shared)))
+
+
+def _become(sock: socket.socket, kept: int) -> None:
+    """Make *sock* the *kept* one, with its own options and blocking mode."""
+    options = [(level, name, sock.getsockopt(level, name)) for level, name in OPTIONS]
+    timeout = sock.gettimeout()
+    os.dup2(kept, sock.fileno(), inheritable=False)
+    os.close(kept)
+    for level, name, value in options:
+        if sock.getsockopt(level, name) != value:
+            with contextlib.suppress(OSError):
+                sock.setsockopt(level, name, value)
+    sock.settimeout(timeout)
+
+
+def _is_listening(sock: socket.socket) -> bool:
+    return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+
+
+def _listens(descriptor: int) -> bool:
+    with socket.socket(fileno=os.dup(descriptor)) as sock:
+        return _is_listening(sock)
+
+
+def _pack(kind: bytes, key: Key) -> bytes:
+    return b"\0".join([kind, *map(os.fsencode, key)])
