@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import zipapp
 from pathlib import Path
 
+import pexpect
 import pytest
+from conftest import DEADLINE
 
 HEAD = """
 import asyncio, builtins, json, logging, os, sys
@@ -190,3 +192,327 @@ def test_code_on_the_command_line(app):
     app.start("-c", HEAD + "import helper\n" + TAIL, "x")
     first = reloads_three_times_alike(app, "helper.py")
     assert first["argv"] == ["-c", "x"]
+
+
+# What it was told
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "-u -O -B -s -q -X dev -X utf8 -W error::UserWarning -Wignore::ImportWarning",
+        "-OO -E --check-hash-based-pycs never -Xno_debug_ranges",
+        "-sBuW once",
+        "-bb --",
+    ],
+)
+def test_flags_survive(app, flags):
+    app.write("app.py", PROGRAM)
+    app.start(*flags.split(), "app.py", "-O")
+    reloads_three_times_alike(app, "app.py")
+
+
+def test_an_isolated_program(app):
+    app.write("app.py", PROGRAM)
+    app.start("-I", "app.py", PYTHONPATH="/nowhere", PYTHONUNBUFFERED="1")
+    first = reloads_three_times_alike(app, "app.py")
+    assert app.directory not in first["path"]
+
+
+def test_a_program_without_site(app):
+    app.write("app.py", PROGRAM)
+    app.start("-S", "app.py", PYTHONPATH=os.pathsep.join(where_imports_come_from()))
+    reloads_three_times_alike(app, "app.py")
+
+
+def where_imports_come_from():
+    """Return the directories of evreload and of what it needs."""
+    import tornado
+    import watchdog
+
+    import evreload
+
+    return [str(Path(module.__file__).parents[1]) for module in (evreload, tornado, watchdog)]
+
+
+@pytest.mark.parametrize("target", ["sub/app.py", "-m sub.app", "sub", "./sub/"])
+def test_the_program_changed_everything_first(app, target):
+    app.write("sub/helper.py")
+    meddling = "os.chdir('/'); sys.argv[:] = ['?']\n"
+    if not target.startswith("-m"):  # for then only sys.path tells the directory
+        meddling += "sys.path.insert(0, '/')\n"
+    text = (
+        HEAD
+        + f"import sys; sys.path.append({app.path('sub')!r}); import helper\n"
+        + meddling
+        + TAIL
+    )
+    app.write("sub/app.py", text)
+    app.write("sub/__main__.py", text)
+    app.start(*target.split(), "x", PYTHONPATH="/tmp")
+    first = reloads_three_times_alike(app, "sub/helper.py")
+    assert first["directory"] == str(app.directory)
+
+
+# What cannot begin again runs on
+
+RUNS_ON = """
+import asyncio, logging, sys
+logging.basicConfig(format="%(message)s", stream=sys.stdout)
+import evreload
+{odd}
+
+async def main():
+    evreload.start()
+    evreload.watch("x")
+    evreload.reload()
+    print("runs on", flush=True)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "odd", "reason"),
+    [
+        ("python < app.py", "", "read from a stream"),
+        ("python - x < app.py", "", "read from a stream"),
+        ("python /dev/stdin < app.py", "", "read from a stream"),
+        ("python <(cat app.py)", "", "read from a stream"),
+        ("python app.py", "sys.frozen = True", "frozen"),
+        ("python app.py", "sys.modules['ipykernel'] = sys", "Jupyter"),
+        ("python app.py", "sys.ps1 = '>>> '", "interactive"),
+    ],
+)
+def test_what_cannot_be_run_again_says_why_and_runs_on(app, command, odd, reason):
+    app.write("app.py", RUNS_ON.format(odd=odd))
+    app.start_command(["bash", "-c", command.replace("python", sys.executable, 1)])
+    assert app.wait() == 0
+    assert app.count("runs on") == 1
+    assert app.count(reason) == 2  # for start, and for reload
+
+
+def test_an_interactive_session_says_why_and_runs_on(app):
+    session = pexpect.spawn(sys.executable, ["-i", "-q"], env=app.environment, timeout=DEADLINE)
+    session.sendline("import evreload; evreload.start()")
+    session.expect("cannot restart this process: an interactive session")
+    session.sendline("print(6 * 7)")
+    session.expect_exact("42")
+    session.close(force=True)
+
+
+# What outlives an exec
+
+
+def test_the_environment_survives_with_what_the_program_put_into_it(app):
+    app.write(
+        "app.py", program("os.environ['N']", "os.environ['N'] = os.environ.get('N', '') + 'x'")
+    )
+    app.start("app.py")
+    for n in range(1, 4):
+        assert app.line("ready") == "ready " + n * "x"
+        touch(app, "app.py")
+
+
+def test_the_program_can_tell_the_first_run_from_a_reload(app):
+    app.write("app.py", program("evreload.generation(), *evreload.changed_files()"))
+    app.start("app.py")
+    assert app.line("ready") == "ready 0"
+    for n in range(1, 4):
+        touch(app, "app.py")
+        assert app.line("ready") == f"ready {n} {app.path('app.py')}"
+
+
+def test_what_was_held_back_is_written(app):
+    start = """
+import logging.handlers
+held_back = logging.handlers.MemoryHandler(1000, logging.CRITICAL, logging.StreamHandler())
+logging.getLogger("app").addHandler(held_back)
+"""
+    then = "logging.getLogger('app').warning('logged'); print('printed')"
+    app.write("app.py", program(start=start, then=then).replace("sys.stdout", "sys.stderr"))
+    app.start("app.py")
+    app.armed()
+    os.utime(app.path("app.py"))
+    app.line("restarting")
+    app.line("ready")
+    assert {"logged", "printed"} <= set(app.seen)
+
+
+def test_timers_and_signals_are_as_they_were(app):
+    what = """
+signal.pthread_sigmask(signal.SIG_BLOCK, ()), signal.getsignal(signal.SIGUSR1),
+signal.getsignal(signal.SIGPIPE), signal.getitimer(signal.ITIMER_REAL),
+signal.getitimer(signal.ITIMER_PROF)"""
+    then = """
+    signal.setitimer(signal.ITIMER_REAL, 60)
+    signal.setitimer(signal.ITIMER_PROF, 60)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGUSR2, signal.SIGTERM))
+"""
+    app.write("app.py", program(what, then=then))
+    app.start("app.py")
+    first = app.line("ready")
+    for _ in range(2):
+        touch(app, "app.py")
+        assert app.line("ready") == first
+
+
+def test_a_signal_ignored_at_first_stays_ignored(app):
+    app.write("app.py", program("int(signal.getsignal(signal.SIGHUP))"))
+    app.start_command(["nohup", sys.executable, "app.py"])
+    first = app.line("ready")
+    assert first == f"ready {int(signal.SIG_IGN)}"
+    touch(app, "app.py")
+    assert app.line("ready") == first
+
+
+def test_ctrl_c_works_after_five_reloads(app):
+    app.write("app.py", program())
+    app.start("app.py")
+    for _ in range(5):
+        touch(app, "app.py")
+    app.armed()
+    app.signal(signal.SIGINT)
+    assert app.wait() == -signal.SIGINT
+
+
+def test_the_terminal_echoes_again(app):
+    then = "import tty; tty.setcbreak(0)"
+    start = "import termios; echo = bool(termios.tcgetattr(0)[3] & termios.ECHO)"
+    app.write("app.py", program("echo", start, then))
+    terminal = pexpect.spawn(
+        sys.executable, ["app.py"], cwd=app.path(""), env=app.environment, timeout=DEADLINE
+    )
+    for _ in range(3):
+        terminal.expect_exact("ready True")
+        terminal.expect_exact("watching")
+        os.utime(app.path("app.py"))
+    terminal.close(force=True)
+
+
+def test_open_files_do_not_pile_up(app):
+    app.write("app.py", program("len(os.listdir('/proc/self/fd'))"))
+    app.start("app.py")
+    first = app.line("ready")
+    for _ in range(3):
+        touch(app, "app.py")
+        assert app.line("ready") == first
+
+
+# Forks
+
+ARMED = """
+class Armed(logging.Handler):
+    def __init__(self):
+        super().__init__()
+        self.event = asyncio.Event()
+    def emit(self, record):
+        if "watching" in record.getMessage():
+            asyncio.get_running_loop().call_soon(self.event.set)
+
+armed = Armed()
+logging.getLogger("evreload").addHandler(armed)
+"""
+
+
+def test_a_daemon_reloads_once_it_has_left_its_parents(app):
+    start = """
+def detach():
+    if os.fork():
+        os._exit(0)
+
+evreload.start()
+detach()
+os.setsid()
+detach()
+"""
+    then = "asyncio.get_running_loop().call_later(60, os._exit, 1)  # nobody else would end it"
+    what = "os.getpid(), os.getsid(0), evreload.generation()"
+    app.write("app.py", program(what, start, then))
+    app.start("-W", "error", "app.py")
+    pids = []
+    try:
+        for generation in range(4):
+            pid, session, told = map(int, app.line("ready").split()[1:])
+            pids.append(pid)
+            assert told == generation
+            assert session not in (pid, app.pid)
+            app.armed()
+            os.utime(app.path("app.py"))
+    finally:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    assert app.count("Warning") == 0
+    assert len(set(pids)) == 4
+
+
+def test_a_child_that_does_not_run_the_loop_leaves_the_parent_alone(app):
+    then = """
+    await armed.event.wait()
+    if os.fork() == 0:
+        import time
+        time.sleep(3600)
+    print("forked", flush=True)
+"""
+    app.write("app.py", program("os.getpid()", ARMED, then))
+    app.start("-W", "error", "app.py")
+    for n in range(1, 4):
+        assert app.line("ready") == f"ready {app.pid}"
+        app.line("forked")
+        os.utime(app.path("app.py"))
+    app.line("ready")
+    assert app.count("ready") == 4
+    assert app.count("restarting server") == 3
+    assert app.count("Warning") == 0
+
+
+@pytest.mark.parametrize("pool", ["Pool", "ProcessPoolExecutor"])
+def test_the_workers_of_a_pool_end_with_the_program(app, pool):
+    start = """
+import concurrent.futures, functools, multiprocessing, warnings
+
+def children():
+    try:
+        return os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        return "none"
+
+context = multiprocessing.get_context("fork")
+Pool = context.Pool
+ProcessPoolExecutor = functools.partial(concurrent.futures.ProcessPoolExecutor, mp_context=context)
+"""
+    then = f"""
+    await armed.event.wait()
+    pool = {pool}(2)
+    print("made", list(pool.map(abs, [-1, -2])), flush=True)
+"""
+    app.write("app.py", program("children()", ARMED + start, then))
+    app.start("-W", "error", "app.py")
+    for _ in range(3):
+        assert app.line("ready") == "ready none"
+        app.line("made [1, 2]")
+        os.utime(app.path("app.py"))
+    app.line("ready none")
+    assert app.count("Warning") == 0
+
+
+# Failure
+
+
+def test_an_interpreter_that_has_moved_is_waited_for(app):
+    python = app.path("python")
+    os.symlink(os.path.realpath(sys.executable), python)
+    app.write("app.py", program("os.getcwd(), evreload.generation()", "os.chdir('/')"))
+    app.start_command(
+        [python, app.path("app.py")], PYTHONPATH=os.pathsep.join(where_imports_come_from())
+    )
+    app.line("ready / 0")
+    app.armed()
+    os.rename(python, python + ".moved")
+    os.utime(app.path("app.py"))
+    assert "still running the previous version" in app.line("cannot restart")
+    os.rename(python + ".moved", python)
+    os.utime(app.path("app.py"))
+    app.line("ready / 1")

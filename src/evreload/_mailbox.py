@@ -72,10 +72,8 @@ class Mailbox(Generic[T]):
             self._seeker = None
 
     def move(self, io_loop: IOLoop) -> None:
-        """Deliver on *io_loop* from now on."""
+        """Deliver on *io_loop* from the next opening on."""
         self._io_loop = io_loop
-        if self._is_open:
-            self.open()
 
     def inherit(self, parent: int) -> None:
         """In a child of *parent*: open only if this process goes on to run the loop.
@@ -132,7 +130,7 @@ class Mailbox(Generic[T]):
         while pause < LAST_LOOK and not self._halt.wait(pause):
             pause *= 2
             if os.getppid() != parent and not self._is_open:
-                self._is_open = True
+                self.open()
                 self._search()
                 return
 

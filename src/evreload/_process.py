@@ -74,13 +74,14 @@ def _first_directory() -> str | None:
     here = _directory()
     if main == RUNNER or not TARGET or TARGET[0] == "-c":
         return here
-    first = sys.path[0] if sys.path and isinstance(sys.path[0], str) else ""
     if TARGET[0] == "-m":
+        first = sys.path[0] if sys.path and isinstance(sys.path[0], str) else ""
         moved = here not in sys.path and os.path.isabs(first) and not sys.flags.safe_path
         return first if moved else here
-    relative = os.sep + TARGET[0]
-    for path in (main, first):  # the latter leads to a directory, or an archive, that is run
-        if isinstance(path, str) and os.path.isabs(path) and path.endswith(relative):
+    relative = os.sep + TARGET[0].rstrip(os.sep)
+    main = main if isinstance(main, str) and os.path.isabs(main) else ""
+    for path in (main, os.path.dirname(main)):  # of a directory, or an archive, main is in it
+        if path.endswith(relative):
             return path.removesuffix(relative) or os.sep
     return here
 

@@ -72,6 +72,8 @@ class Reloader:
                 logger.warning("evreload started more than once in the same process")
         else:
             self._mailbox.move(io_loop)
+            if not (self._arming and self._arming.is_alive()):  # which opens it when it is done
+                self._mailbox.open()
 
     def wait(self, settings: Settings) -> None:
         """Run a loop of our own until a change, then restart."""
