@@ -20,7 +20,13 @@ class Gitignore:
     def rule(self, path: str) -> str | None:
         """Return the file by which *path* is ignored, or None if it is not."""
         directory, name = os.path.split(path)
-        relative = name + "/" if os.path.isdir(path) else name
+        relative = name
+        if os.path.isdir(path):
+            relative += "/"
+            # The folders of pytest, mypy and venv tell git themselves to ignore all in them.
+            own = _read(path)
+            if own is not None and own.check_file(".gitignore").include:
+                return os.path.join(path, ".gitignore")
         while True:
             spec = self._spec(directory)
             if spec is not None:
