@@ -10,6 +10,7 @@ import os
 import queue
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -47,7 +48,8 @@ class App:
         self.environment = {
             name: value
             for name, value in os.environ.items()
-            if name != "PYTHONDONTWRITEBYTECODE" and not name.startswith("EVRELOAD")
+            if name not in ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED")
+            and not name.startswith("EVRELOAD")
         }
 
     # Files
@@ -159,6 +161,12 @@ class App:
         self._reader.join(5)
         assert self.process.stdout
         self.process.stdout.close()
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
 
 
 @pytest.fixture

@@ -48,6 +48,7 @@ class Reloader:
         self._hooks = Hooks()
         self._changed: frozenset[str] | None = None
         self._wants: list[Want] = []
+        self._refused = False
         self._guarded = False  # against forks, which can't be undone
         self._process = _process.PROCESS
         self._mailbox: Mailbox[News | Want] | None = None
@@ -62,7 +63,7 @@ class Reloader:
     def start(self, settings: Settings, *, waiting: bool = False) -> None:
         """Watch from now on, and reload on the current loop."""
         if reason := _obstacle():
-            logger.warning("evreload cannot restart this process: %s", reason)
+            self._refuse(reason)
             return
         io_loop = _current_loop()
         if self._mailbox is None:
@@ -74,6 +75,12 @@ class Reloader:
             self._mailbox.move(io_loop)
             if not (self._arming and self._arming.is_alive()):  # which opens it when it is done
                 self._mailbox.open()
+
+    def _refuse(self, reason: str) -> None:
+        """Say once why nothing will be reloaded; the first of several workers says it for all."""
+        level = logging.DEBUG if self._refused or _worker() else logging.WARNING
+        self._refused = True
+        logger.log(level, "evreload cannot restart this process: %s", reason)
 
     def wait(self, settings: Settings) -> None:
         """Run a loop of our own until a change, then restart."""
@@ -201,7 +208,7 @@ class Reloader:
         if self._watcher is None:
             return
         if reason := _obstacle():  # a fork has made this one worker of several
-            logger.warning("evreload cannot restart this process: %s", reason)
+            self._refuse(reason)
             self.stop()
             return
         from ._watcher import Want
@@ -304,10 +311,15 @@ def _located(want: Want) -> Want:
 
 
 def _obstacle() -> str | None:
-    process = sys.modules.get("tornado.process")
-    if process and process.task_id() is not None:
+    if _worker() is not None:
         return f"it is one worker of several; {ADVICE}"
     return _process.obstacle()
+
+
+def _worker() -> int | None:
+    """Return which one of Tornado's workers this is, from 0 on, if it is one."""
+    process = sys.modules.get("tornado.process")
+    return process.task_id() if process else None
 
 
 def _is_forking_workers() -> bool:

@@ -35,4 +35,6 @@ def stand_in() -> None:
     """
     module = ModuleType("tornado.autoreload", __doc__)
     module.__dict__.update(OURS)
+    # Without a spec, importlib.util.find_spec would call it broken.
+    module.__spec__ = type(__spec__)("tornado.autoreload", None)
     sys.modules["tornado.autoreload"] = module

@@ -1,0 +1,416 @@
+"""Tornado's programs, unchanged: its names, its own tests, its workers."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import DEADLINE, free_port
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="no fork there")
+
+# Tornado's own tests
+
+
+def tornados_tests() -> str:
+    spec = importlib.util.find_spec("tornado.test.autoreload_test")
+    assert spec
+    assert spec.origin
+    text = Path(spec.origin).read_text(encoding="utf-8")
+    return text.replace("range(40)", "range(300)")  # its four seconds are few on a busy machine
+
+
+def replaced(text: str) -> str:
+    return text.replace("tornado.autoreload", "evreload").replace("_reload()", "reload()")
+
+
+def by_our_command(text: str) -> str:
+    return re.sub(r'"-m",\s*"tornado\.autoreload"', '"-m", "evreload"', text)
+
+
+@pytest.mark.parametrize("changed", [replaced, by_our_command])
+def test_tornados_own_tests_pass(app, changed):
+    text = changed(tornados_tests())
+    assert text.count('"-m", "evreload"') >= 3 or text.count('"evreload"') >= 3
+    app.write("ported_test.py", text)
+    app.start("-m", "unittest", "-v", "ported_test")
+    status = app.wait(timeout=100)
+    assert status == 0, app.output
+    app.output.index("OK")
+    assert int(re.search(r"Ran (\d+) tests", app.output)[1]) >= 4
+
+
+# Its names
+
+IMPORTS = {
+    "import": "import tornado.autoreload\nwatch = tornado.autoreload.watch\n"
+    "hook = tornado.autoreload.add_reload_hook",
+    "from-package": "from tornado import autoreload\n"
+    "watch = autoreload.watch\nhook = autoreload.add_reload_hook",
+    "from-module": "from tornado.autoreload import watch, add_reload_hook as hook",
+    "as": "import tornado.autoreload as ta\nwatch = ta.watch\nhook = ta.add_reload_hook",
+}
+
+# Says "ready VALUE" when it serves; fails if anything of Tornado's own would reload it.
+NAMES = """
+import asyncio, gc, logging, sys
+logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stdout)
+{early}
+import helper
+from tornado.ioloop import PeriodicCallback
+from tornado.web import Application
+
+async def main():
+    {late}
+    watch("data.txt")
+    hook(lambda: print("hook", helper.VALUE, flush=True))
+    Application(debug=True).listen(0, "127.0.0.1")
+    await asyncio.sleep(0)
+    assert not [one for one in gc.get_objects() if type(one) is PeriodicCallback]
+    print("ready", helper.VALUE, flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+def names(moment: str, style: str, *, install: bool) -> str:
+    lines = IMPORTS[style]
+    early = "import evreload; evreload.install()\n" if install else ""
+    if moment == "early":
+        return NAMES.replace("{early}", early + lines).replace("{late}", "")
+    return NAMES.replace("{early}", early).replace("{late}", lines.replace("\n", "\n    "))
+
+
+@pytest.mark.parametrize("style", IMPORTS)
+@pytest.mark.parametrize("moment", ["early", "late"])
+@pytest.mark.parametrize("how", ["command", "install"])
+def test_a_program_for_tornado_reloads_unchanged(app, how, moment, style):
+    app.write("helper.py", "VALUE = 1")
+    app.write("data.txt", "1")
+    app.write("app.py", names(moment, style, install=how == "install"))
+    app.start(*(["-m", "evreload"] if how == "command" else []), "app.py")
+    app.line("ready 1")
+    if app.count("evreload: watching") == 0:
+        app.armed()
+    app.write("data.txt", "2")
+    app.line("data.txt modified; restarting server")
+    app.line("hook 1")
+    app.line("ready 1")
+    app.write("helper.py", "VALUE = 2")
+    app.line("helper.py modified; restarting server")
+    app.line("hook 1")
+    app.line("ready 2")
+
+
+def test_install_reaches_what_was_imported_before(app):
+    app.write(
+        "app.py",
+        """
+        import tornado.autoreload, tornado.web, evreload
+        from tornado import autoreload
+        evreload.install()
+        evreload.install()
+        for name in ("start", "wait", "watch", "add_reload_hook"):
+            assert getattr(autoreload, name) is getattr(evreload, name), name
+        assert autoreload._reload is evreload.reload
+        """,
+    )
+    app.start("app.py")
+    assert app.wait() == 0, app.output
+
+
+@pytest.mark.parametrize("how", ["command", "install"])
+def test_tornados_reload_and_wait(app, how):
+    app.write(
+        "app.py",
+        """
+        import os
+        if "COMMAND" not in os.environ:
+            import evreload
+            evreload.install()
+        import logging, sys
+        logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stdout)
+        import tornado.autoreload
+        import helper
+        print("ran", helper.VALUE, os.environ.get("TWICE"), flush=True)
+        if "TWICE" not in os.environ:
+            os.environ["TWICE"] = "yes"
+            tornado.autoreload._reload()
+        tornado.autoreload.wait()
+        """,
+    )
+    app.write("helper.py", "VALUE = 1")
+    if how == "command":
+        app.start("-m", "evreload", "app.py", COMMAND="1")
+    else:
+        app.start("app.py")
+    app.line("ran 1 None")
+    app.line("ran 1 yes")
+    app.armed()
+    app.write("helper.py", "VALUE = 2")
+    app.line("ran 2")
+
+
+def test_the_stand_in_looks_like_a_module(app):
+    """Under the command nothing imports Tornado, but whoever does finds a whole package."""
+    app.write(
+        "app.py",
+        """
+        import importlib, importlib.util, pkgutil, sys
+        assert "tornado" not in sys.modules
+        import tornado
+        assert tornado.autoreload is sys.modules["tornado.autoreload"]
+        assert importlib.import_module("tornado.autoreload") is tornado.autoreload
+        assert importlib.util.find_spec("tornado.autoreload")
+        assert tornado.autoreload.__name__ == "tornado.autoreload"
+        print("fine", flush=True)
+        """,
+    )
+    app.start("-m", "evreload", "--until-success", "app.py")
+    app.line("fine")
+
+
+# Its workers
+
+WORKERS = 4
+
+FORK = """
+import asyncio, os, signal, sys
+import evreload, helper
+from tornado.httpserver import HTTPServer
+from tornado.ioloop import IOLoop
+from tornado.netutil import bind_sockets
+from tornado.process import fork_processes, task_id
+from tornado.web import Application
+
+port = int(sys.argv[1])
+{before}
+{body}
+"""
+
+# One write a line, or those of several processes would mingle.
+SAY = 'os.write(1, b"pid %d %d %d\\n" % (os.getpid(), os.getppid(), helper.VALUE))'
+
+BODIES = {
+    "fork_processes": f"""
+sockets = bind_sockets(port, "127.0.0.1")
+fork_processes({WORKERS})
+
+async def main():
+    HTTPServer(Application()).add_sockets(sockets)
+    {SAY}
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+""",
+    "start": f"""
+server = HTTPServer(Application(debug=DEBUG))
+server.bind(port, "127.0.0.1")
+server.start({WORKERS})
+{SAY}
+IOLoop.current().start()
+""",
+    "reuse_port": f"""
+fork_processes({WORKERS})
+
+async def main():
+    sockets = bind_sockets(port, "127.0.0.1", reuse_port=True)
+    HTTPServer(Application()).add_sockets(sockets)
+    {SAY}
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+""",
+}
+
+
+def start_workers(app, body, *command, before="", debug=False):
+    app.write("helper.py", "VALUE = 1")
+    text = FORK.replace("{before}", before).replace("{body}", BODIES[body])
+    app.write("app.py", text.replace("DEBUG", str(debug)))
+    app.start(*command, "app.py", str(free_port()))
+
+
+def workers(app, value: int) -> set[int]:
+    """Return the process ids of as many workers as there should be, and of their parent."""
+    found = [app.line("pid ").split() for _ in range(WORKERS)]
+    assert {one[3] for one in found} == {str(value)}, app.output
+    pids = {int(pid) for one in found for pid in one[1:3]}
+    assert len(pids) == WORKERS + 1
+    return pids
+
+
+def assert_gone(pids: set[int]) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while alive := [pid for pid in pids if is_alive(pid)]:
+        assert time.monotonic() < deadline, f"still there: {alive}"
+        time.sleep(0.01)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True)
+    return state.stdout[:1] not in ("", "Z")
+
+
+def save_and_see_all_replaced(app) -> None:
+    old = workers(app, 1)
+    if app.count("evreload: watching") == 0:
+        app.armed()
+    for value in (2, 3):
+        app.write("helper.py", f"VALUE = {value}")
+        new = workers(app, value)
+        assert not old & new
+        assert_gone(old)
+        old = new
+    assert app.count("modified; restarting server") == 2
+    assert app.count("cannot restart") == 0
+
+
+@posix
+@pytest.mark.parametrize("body", BODIES)
+def test_the_command_replaces_every_worker(app, body):
+    start_workers(app, body, "-m", "evreload")
+    save_and_see_all_replaced(app)
+
+
+@posix
+@pytest.mark.parametrize("body", BODIES)
+def test_start_before_the_fork_replaces_every_worker(app, body):
+    start_workers(app, body, before="evreload.start(debounce=15)")
+    save_and_see_all_replaced(app)
+    first = app.pid
+    app.signal(15)
+    app.wait()
+    assert not is_alive(first)
+
+
+@posix
+def test_tornados_debug_mode_before_the_fork_replaces_every_worker(app):
+    start_workers(app, "start", before="evreload.install()", debug=True)
+    save_and_see_all_replaced(app)
+
+
+@posix
+def test_a_program_that_ends_after_its_workers_still_ends(app):
+    app.write(
+        "app.py",
+        """
+        import os
+        import evreload
+        from tornado.process import fork_processes
+        evreload.start()
+        os.write(1, b"worker %d\\n" % fork_processes(2))
+        """,
+    )
+    app.start("app.py")
+    assert app.wait() == 0, app.output
+    assert app.count("worker 0") == app.count("worker 1") == 1
+
+
+@posix
+def test_start_in_workers_only_draws_one_warning(app):
+    app.write(
+        "app.py",
+        """
+        import asyncio, os
+        import evreload
+        from tornado.process import fork_processes
+        fork_processes(3)
+
+        async def main():
+            evreload.start()
+            evreload.start()
+            os.write(1, b"worker runs on\\n")
+            evreload.reload()
+            os.write(1, b"as before\\n")
+
+        asyncio.run(main())
+        """,
+    )
+    app.start("app.py")
+    assert app.wait() == 0, app.output
+    assert app.count("worker runs on") == app.count("as before") == 3, app.output
+    warnings = [line for line in app.seen if "evreload" in line]
+    assert all("python -m evreload" in line for line in warnings)
+    assert len(warnings) == 1 + 3, app.output  # none of the three has reloaded
+
+
+@posix
+def test_a_program_without_a_file_that_forks_is_told_what_to_do(app):
+    app.write(
+        "code.txt",
+        """
+        import os
+        import evreload
+        from tornado.process import fork_processes
+        evreload.start()
+        os.write(1, b"worker %d\\n" % fork_processes(2))
+        """,
+    )
+    app.start("-c", (app.directory / "code.txt").read_text())
+    assert app.wait() == 0, app.output
+    assert app.count("evreload cannot restart this process") == 1
+    assert app.count("python -m evreload") == 1
+    assert app.count("worker") >= 2
+
+
+@posix
+def test_reload_in_a_worker_replaces_them_all(app):
+    app.write("helper.py", "VALUE = 1")
+    body = BODIES["fork_processes"].replace(
+        "    await asyncio",
+        "    if os.path.exists('again') and task_id() == 1:\n"
+        "        os.remove('again')\n"
+        "        evreload.reload()\n"
+        "    await asyncio",
+    )
+    app.write("again")
+    app.write("app.py", FORK.replace("{before}", "").replace("{body}", body))
+    app.start("-m", "evreload", "app.py", str(free_port()))
+    app.line("restarting server")
+    old = {int(line.split()[1]) for line in app.seen if line.startswith("pid ")}
+    new = workers(app, 1)
+    assert old
+    assert not old & new
+    assert_gone(old)
+
+
+@posix
+def test_graceful_workers_are_given_their_time(app):
+    """Tornado's parent of workers dies of SIGTERM at once; its workers may not want to."""
+    body = """
+fork_processes(2)
+
+async def main():
+    bind_sockets(port, "127.0.0.1", reuse_port=True)
+    loop, done = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, done.set)
+    os.write(1, b"worker %d\\n" % helper.VALUE)
+    await done.wait()
+    await asyncio.sleep(0.2)
+    os.write(1, b"saved %d\\n" % helper.VALUE)
+
+asyncio.run(main())
+"""
+    app.write("helper.py", "VALUE = 1")
+    app.write("app.py", FORK.replace("{before}", "").replace("{body}", body))
+    app.start("-m", "evreload", "--stop-timeout", "20", "app.py", str(free_port()))
+    for _ in range(2):
+        app.line("worker 1")
+    if app.count("evreload: watching") == 0:
+        app.armed()
+    app.write("helper.py", "VALUE = 2")
+    for _ in range(2):
+        app.line("worker 2")
+    assert app.count("saved 1") == 2, app.output
