@@ -237,3 +237,7 @@ def _checked(*args: Any, **kwargs: Any) -> Settings:
 
     args, kwargs = _settings.without_loop(args, kwargs)
     return _settings.checked(*args, **kwargs)
+
+
+if not _is_off():
+    _imports()  # a module that is not found leaves no trace but this

@@ -45,10 +45,15 @@ class Status(NamedTuple):
 
 
 def look(path: str, *, follow: bool = True) -> Status | None:
-    """Return the status of *path*, or None where there is nothing to be seen."""
+    """Return the status of *path*, or None where there is nothing to be seen.
+
+    What is neither file, directory nor link is as good as nothing: opening a FIFO would block.
+    """
     try:
         seen = os.stat(path, follow_symlinks=follow)
     except (OSError, ValueError):  # ValueError: a NUL in the path
+        return None
+    if stat.S_IFMT(seen.st_mode) not in (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK):
         return None
     is_directory = stat.S_ISDIR(seen.st_mode)
     # A directory's time and size tell of its entries, and each of those speaks for itself.

@@ -25,7 +25,8 @@ class Handover:
 
     A program that writes a source or configuration file whenever it starts changes it after it
     was read, or so it seems. Restarting for that must happen once for a given content, and must
-    end if the content differs each time.
+    end if the content differs each time. Of somebody else's change it takes two to tell a habit:
+    the file may have held something else in between, when the program read it.
     """
 
     def __init__(
@@ -70,7 +71,8 @@ class Handover:
         """
         tried = self._tried.get(path, [])
         content = content_hash(path)
-        if tried[-1:] == [content]:
+        enough = 1 if may_be_own else 2
+        if tried[-enough:] == [content] * enough:
             self._excused[path] = tried
             return True
         if may_be_own and len(tried) >= MOST_TRIES:
@@ -81,7 +83,7 @@ class Handover:
             )
             self._excused[path] = tried
             return True
-        self._suspects[path] = tried if may_be_own else []
+        self._suspects[path] = tried if may_be_own or tried[-1:] == [content] else []
         return False
 
     def pass_on(self, changes: Iterable[str], *, owner: int, since: int) -> str:

@@ -8,6 +8,7 @@ entered by two threads at a time.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import threading
@@ -44,7 +45,7 @@ class Mailbox(Generic[T]):
         self._items.put(item)
         if not self._flag_up:
             self._flag_up = True
-            self._io_loop.add_callback(self._empty)
+            self._wake()
 
     def tell(self, item: T) -> None:
         """Keep *item*, and see to it that somebody takes it. Any thread but a loop's."""
@@ -59,7 +60,7 @@ class Mailbox(Generic[T]):
         ``asyncio.run`` makes another, and the first never runs. Nobody tells us.
         """
         self._is_open = True
-        self._io_loop.add_callback(self._empty)
+        self._wake()
         self._seek()
 
     def close(self) -> None:
@@ -93,6 +94,12 @@ class Mailbox(Generic[T]):
     def is_served(self) -> bool:
         """Whether the loop runs on which the box is emptied."""
         return _asyncio_loop(self._io_loop).is_running()
+
+    def _wake(self) -> None:
+        # Not IOLoop.add_callback: called by a signal handler on the loop's thread it would
+        # believe the loop to be awake, and leave it asleep.
+        with contextlib.suppress(RuntimeError):  # it is closed
+            _asyncio_loop(self._io_loop).call_soon_threadsafe(self._empty)
 
     def _empty(self) -> None:
         if not self._is_open:

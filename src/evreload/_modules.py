@@ -86,8 +86,9 @@ class Imports:
         `sys.modules` may hold anything and may grow meanwhile. Modules are read without waking
         them: no property, no `__getattr__`, no lazy import runs.
         """
-        while self._noted:
-            yield self._noted.popitem()
+        for noted in list(self._noted):
+            if read := self._noted.pop(noted, 0):  # or another thread has just told of it
+                yield noted, read
         for module in list(sys.modules.values()):
             path = _file(module)
             if path and path not in self._known:

@@ -1,7 +1,7 @@
 """Which paths do not matter.
 
-The owner's thread. Version control's folders, bytecode and the temporary files of editors
-never do; what else is for the user to say.
+The owner's thread. In a watched directory version control's folders, bytecode and the temporary
+files of editors don't; what else, there or among the imported, is for the user to say.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TEMPORARY = (
     "4913",  # vim tries with this whether it may write here
     ".#*",  # emacs' locks
     "#*#",  # emacs' autosaves
-    "sed??????",  # sed -i
+    "sed[!.][!.][!.][!.][!.][!.]",  # sed -i
     "*___jb_tmp___",  # PyCharm's safe write
     "*___jb_old___",
     ".goutputstream-*",  # GNOME
@@ -39,10 +39,11 @@ Ignored = Callable[[str], "str | None"]
 
 
 def by_default(path: str) -> str | None:
-    """Return the rule by which *path* never matters, or None if it may."""
-    for folder in FOLDERS.intersection(path.split(os.sep)):
-        return folder + os.sep
-    if _temporary.match(os.path.basename(path)):
+    """Return the rule by which an entry of a watched directory does not matter, or None."""
+    name = os.path.basename(path)
+    if name in FOLDERS:
+        return name + os.sep
+    if _temporary.match(name):
         return "temporary files of editors"
     return None
 

@@ -147,23 +147,28 @@ def command_line(mode: str = ALONE, arguments: list[str] = ARGUMENTS) -> list[st
     return [EXECUTABLE, *FLAGS, RUNNER, mode, *arguments]
 
 
-def started() -> int:
+def _started() -> int:
     """Return when this process began; nanoseconds since the epoch.
 
     That is at most a moment too late, and always before Python could read the first module.
     """
     import time
 
-    now = time.time_ns()
-    latest = now - time.process_time_ns()  # it cannot have worked for longer than it lives
+    # Two clocks are compared in one expression: whatever came between would count as age.
+    latest = time.time_ns() - time.process_time_ns()  # one thread can't work longer than it lives
     if sys.platform == "linux":
         with open("/proc/self/stat", "rb") as file:
             # Field 22: clock ticks since the machine was started, rounded down; see
             # proc_pid_stat(5).
             ticks = int(file.read().rpartition(b")")[2].split()[19])
-        age = time.clock_gettime(time.CLOCK_BOOTTIME) - (ticks + 1) / os.sysconf("SC_CLK_TCK")
-        return min(latest, now - int(age * 1e9))
+        booted = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        tick = 10**9 // os.sysconf("SC_CLK_TCK")
+        earliest = booted + ticks * tick
+        return min(max(latest, earliest), earliest + tick)
     return latest
+
+
+STARTED = _started()  # the sooner it is asked, the more exactly it can be told
 
 
 def restart(

@@ -104,7 +104,7 @@ class Reloader:
         """What the run before has told."""
         from ._handover import Handover
 
-        return Handover.received(_process.PROCESS, _process.started())
+        return Handover.received(_process.PROCESS, _process.STARTED)
 
     @property
     def changed(self) -> frozenset[str]:
@@ -188,13 +188,12 @@ class Reloader:
             observers.start()
             return observers
 
-        globs = _patterns.by_globs(settings.ignore)
         watcher = Watcher(
             connect,
             self._on_changes,
             debounce=settings.debounce,
             excused=self._is_excused,
-            ignored=lambda path: _patterns.by_default(path) or globs(path),
+            ignored=_patterns.by_globs(settings.ignore),
         )
         self._broken: Broken = Broken()
         self._imports.begin(lambda path, read: mailbox.put(Want(path, read)))

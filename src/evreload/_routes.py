@@ -69,12 +69,13 @@ class Routes:
                 if kind is not Step.DIRECTORY and step != path:
                     self._leads_to.setdefault(step, set()).add(path)
 
-    def open_up(self, directory: str) -> None:
-        """Arm *directory* for whatever may happen in it."""
+    def open_up(self, directory: str) -> str | None:
+        """Arm *directory* for whatever may happen in it; return its real path, if it is there."""
         real = self._follow(directory)
         if real is not None:
             self.entries[real] = None
             self._arm(real)
+        return real
 
     def meant_by(self, entry: str) -> set[str]:
         """Return the wanted paths, of other names, that a change of *entry* may change."""
@@ -92,13 +93,11 @@ class Routes:
         """Return the real path of *directory*, or None if there is none yet; arm the way."""
         if directory in self._real:
             return self._real[directory]
-        real: str | None = _root(directory)
+        real = None
         for step, kind in _walk(directory):
             self._take(step, kind)
-            if kind is Step.DIRECTORY:
-                real = step
-            elif kind is not Step.LINK:
-                real = None
+            if kind is not Step.LINK:
+                real = step if kind is Step.DIRECTORY else None
         self._real[directory] = real
         return real
 
@@ -131,16 +130,15 @@ class Routes:
         self._observers.disarm(directory)
 
 
-def _root(path: str) -> str:
-    return os.path.splitdrive(path)[0] + os.sep
-
-
 def _walk(path: str) -> Iterator[tuple[str, Step]]:
     """Yield the real path of each step on the way to *path*, with what it is.
 
-    The way ends at the first that is missing, or is no directory.
+    The way ends at the first that is missing, or is no directory. A step is yielded again if it
+    is another thing by the time the caller, who arms it meanwhile, comes back: what was made
+    just before it was listened for will never be told of.
     """
-    here = root = _root(path)
+    here = root = os.path.splitdrive(path)[0] + os.sep
+    yield root, Step.DIRECTORY
     todo = os.path.splitdrive(path)[1].split(os.sep)[::-1]
     links = 0
     while todo:
@@ -149,19 +147,30 @@ def _walk(path: str) -> Iterator[tuple[str, Step]]:
             continue
         if name == os.pardir:
             here = os.path.dirname(here)
+            yield here, Step.DIRECTORY
             continue
         step = os.path.join(here, name)
-        kind = _kind(step)
-        yield step, kind
+        kind = None
+        while kind is not (kind := _kind(step)):
+            yield step, kind
         if kind is Step.DIRECTORY:
             here = step
         elif kind is Step.LINK and links < MOST_LINKS:
             links += 1
-            target = os.readlink(step)
-            here = root if os.path.isabs(target) else here
+            target = _target(step)
+            if os.path.isabs(target):
+                here = root
+                yield here, Step.DIRECTORY
             todo.extend(target.split(os.sep)[::-1])
         else:
             return
+
+
+def _target(link: str) -> str:
+    try:
+        return os.readlink(link)
+    except OSError:
+        return ""  # replaced since it was seen, which will be told
 
 
 def _kind(step: str) -> Step:

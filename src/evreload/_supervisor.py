@@ -88,13 +88,12 @@ class Supervisor:
 
     def _watch(self) -> None:
         options = self._options
-        globs = _patterns.by_globs(options.ignore)
         self._watcher = Watcher(
             self._connect,
             self._restart_for,
             debounce=options.debounce,
             excused=self._is_excused,
-            ignored=lambda path: _patterns.by_default(path) or globs(path),
+            ignored=_patterns.by_globs(options.ignore),
             left_out=_gitignore.Gitignore().rule if options.gitignore else lambda path: None,
         )
         self._mailbox = Mailbox(IOLoop.current(), self._watcher.receive)

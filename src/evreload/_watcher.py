@@ -17,18 +17,18 @@ from tornado.ioloop import IOLoop
 from . import _git
 from ._files import Fingerprint, Status, file_time, look
 from ._observers import News, Observers
-from ._patterns import Ignored
+from ._patterns import Ignored, by_default
 from ._routes import Routes
 
 SLICE = 0.002  # seconds of surveying before the loop gets its turn
 PATIENCE = 3.0  # seconds after which changes are acted upon, settled or not
 MANY_FILES = 4  # times the debounce
 NEXT_LOOK = 0.02  # seconds between two looks at whether git, or a writer, has finished
-logger = logging.getLogger("evreload")
-
 UNKNOWN = Fingerprint(-1, -1, -1, -1)
 
 Changes = dict[str, Fingerprint | None]
+
+logger = logging.getLogger("evreload")
 
 
 class Want(NamedTuple):
@@ -47,9 +47,10 @@ class Watcher:
     """Keeps the wanted files, and says which of them differ from what the program runs.
 
     *connect* makes the observers, whenever there are none. *deliver* is called on the loop with
-    all changes, after *debounce* seconds of quiet. What changed before the program was up is put
-    to *excused* first: the program may have written it, and would do so again. *ignored* tells
-    by which rule a path never matters, *left_out* by which it doesn't just for lying in a tree.
+    all changes, after *debounce* seconds of quiet. What changed before the program was up, or
+    may have changed before it was watched, is put to *excused* first: the program may have
+    written it, and would do so again. *ignored* tells by which rule a path never matters,
+    *left_out* by which it doesn't just for lying in a tree.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class Watcher:
         self._debounce = debounce
         self._excused = excused
         self._ignored = ignored
-        self._left_out: Ignored = lambda path: ignored(path) or left_out(path)
+        self._left_out: Ignored = lambda path: by_default(path) or ignored(path) or left_out(path)
         self._routes = Routes()
         self._observers: Observers | None = None
         self._wanted: dict[str, Want] = {}
@@ -77,6 +78,8 @@ class Watcher:
         self._scanned: set[str] = set()  # directories of trees whose entries are all known
         self._todo: dict[str, None] = {}  # to be surveyed
         self._surveying_all = False
+        self._suspects: Changes = {}  # may have changed before they were watched, as seen then
+        self._began = file_time()
         self._up: int | None = None  # when the program was; nanoseconds since the epoch
         self._early: set[str] = set()
         self._candidates: set[str] = set()
@@ -118,8 +121,10 @@ class Watcher:
         self._by_this_run.clear()
         self._running.update((path, now) for path, now in stale.items() if path in self._running)
         self._candidates.clear()
+        self._suspects.clear()
         self._early.clear()
         self._delivered = {}
+        self._began = file_time()
         self._up = None
 
     def survey(self) -> None:
@@ -237,6 +242,7 @@ class Watcher:
             since = self._wanted[path].since
             if here and not here.is_directory and here.ctime_ns >= since:
                 self._running[path] = UNKNOWN  # it may have changed since the program read it
+                self._suspects[path] = now
         if self._running[path] != now:
             self._candidates.add(path)
 
@@ -246,10 +252,13 @@ class Watcher:
         return self._wanted[path].explicit
 
     def _scan(self, directory: str) -> None:
-        """Want all that is in *directory*: as the program knows it, or as new."""
-        self._routes.open_up(directory)
+        """Want all that is in *directory*: as the program knows it, or as new.
+
+        Under its real name, by which the observers will tell of it.
+        """
+        real = self._routes.open_up(directory)
         try:
-            paths = [entry.path for entry in os.scandir(directory)]
+            paths = [entry.path for entry in os.scandir(real)] if real else []
         except OSError:
             return  # unreadable, which was said when it was armed; or just gone
         for path in paths:
@@ -323,7 +332,10 @@ class Watcher:
     def _is_early(self, path: str, here: Status | None) -> bool:
         if here is None:
             return path in self._early
-        return self._up is None or here.ctime_ns < self._up
+        if self._suspects.get(path) == here.fingerprint:
+            return True
+        # Told late, that is. What is older was moved here, or linked to, who knows when.
+        return self._began <= here.ctime_ns and (self._up is None or here.ctime_ns < self._up)
 
 
 def _may_be_open(path: str) -> bool:

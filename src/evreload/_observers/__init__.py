@@ -91,18 +91,19 @@ class Observers:
                 from .native import Native
 
                 self._events = Native(self._tell, self._entries, self._reader_died)
-        except (OSError, ImportError) as error:
+        except Exception as error:  # whatever it is: polling remains
             self._explain("this program's directories", *_reason(error))
 
     def arm(self, directory: str) -> None:
         """Watch *directory*, which may have been replaced by another of that name."""
-        if self._events is None:
+        events = self._events  # its thread may die, and end it, at any moment
+        if events is None:
             self._arm_polling(directory)
         elif kind := self._silent(directory):
             self._explain(directory, f"{kind} delivers no file events", "keep it on a local disk")
             self._arm_polling(directory)
         else:
-            self._arm_events(directory)
+            self._arm_events(events, directory)
 
     def disarm(self, directory: str) -> None:
         for observer in (self._events, self._polling):
@@ -124,10 +125,9 @@ class Observers:
             return self._events.name
         return f"{self._events.name}; {len(self._polling)} of them polled"
 
-    def _arm_events(self, directory: str) -> None:
-        assert self._events is not None
+    def _arm_events(self, events: Inotify | Native, directory: str) -> None:
         try:
-            self._events.arm(directory)
+            events.arm(directory)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 self._tell(News(directory))  # gone since it was found
@@ -159,6 +159,6 @@ class Observers:
         self._tell(EVERYWHERE)
 
 
-def _reason(error: OSError | ImportError) -> tuple[str, str]:
+def _reason(error: Exception) -> tuple[str, str]:
     number = error.errno if isinstance(error, OSError) else None
     return REMEDIES.get(number or 0, (str(error), "nothing is lost, but it costs more"))

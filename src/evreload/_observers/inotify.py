@@ -20,10 +20,12 @@ from . import EVERYWHERE, News
 # What tells that the watch itself has gone stale.
 STALE = IN.IN_DELETE_SELF | IN.IN_MOVE_SELF | IN.IN_UNMOUNT
 # Two watches may mean one directory (a bind mount): the second must not narrow the first.
-ITSELF = IN.IN_DELETE_SELF | IN.IN_MOVE_SELF | IN.IN_ONLYDIR | IN.IN_MASK_ADD
+# Deletions tell the fate of the directories in it, too: their own watches stay silent for as
+# long as any process has them open, a shell for instance.
+ITSELF = IN.IN_DELETE | IN.IN_DELETE_SELF | IN.IN_MOVE_SELF | IN.IN_ONLYDIR | IN.IN_MASK_ADD
 # No opens and no reads, or importing a directory would flood us; no writes, since a file being
 # written is not yet worth reading. Attributes, for `touch`.
-CONTENTS = ITSELF | IN.IN_CLOSE_WRITE | IN.IN_CREATE | IN.IN_DELETE | IN.IN_MOVE | IN.IN_ATTRIB
+CONTENTS = ITSELF | IN.IN_CLOSE_WRITE | IN.IN_CREATE | IN.IN_MOVE | IN.IN_ATTRIB
 
 logger = logging.getLogger("evreload")
 
@@ -79,9 +81,11 @@ class Inotify:
         self._reader.stop()
         self._reader.join()
 
-    def _matters(self, directory: str, name: str) -> bool:
+    def _matters(self, directory: str, name: str, event: InotifyEvent) -> bool:
         names = self._entries.get(directory, ())
-        return names is None or name in names or self._curious
+        if names is None or name in names or self._curious:
+            return True
+        return event.is_delete and os.path.join(directory, name) in self._entries
 
     def _remove(self, watch: _Watch) -> None:
         watch.live = False
@@ -97,7 +101,7 @@ class _Watch:
         identity: tuple[int, int],
         contents: bool,
         tell: Callable[[News], object],
-        matters: Callable[[str, str], bool],
+        matters: Callable[[str, str, InotifyEvent], bool],
     ) -> None:
         self.wd: Any = -1
         self.live = True
@@ -118,8 +122,8 @@ class _Watch:
                 self._tell(News(self._directory))
             return
         name = os.fsdecode(event.name)
-        if self._matters(self._directory, name):
-            created = bool(event.mask & IN.IN_CREATE) and not event.is_directory
+        if self._matters(self._directory, name, event):
+            created = event.is_create and not event.is_directory
             self._tell(News(os.path.join(self._directory, name), unfinished=created))
 
     def on_watch_deleted(self, wd: object) -> None:
