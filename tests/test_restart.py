@@ -458,7 +458,7 @@ def test_a_child_that_does_not_run_the_loop_leaves_the_parent_alone(app):
 """
     app.write("app.py", program("os.getpid()", ARMED, then))
     app.start("-W", "error", "app.py")
-    for n in range(1, 4):
+    for _ in range(3):
         assert app.line("ready") == f"ready {app.pid}"
         app.line("forked")
         os.utime(app.path("app.py"))

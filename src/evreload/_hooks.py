@@ -44,6 +44,11 @@ class Hooks:
                 await asyncio.wait_for(hook(), TIMEOUT)  # type: ignore[arg-type]
             except TimeoutError:
                 _logger().error("reload hook %s took over %g s", _name(hook), TIMEOUT)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task and task.cancelling():  # the program ends
+                    raise
+                _logger().exception("reload hook %s failed", _name(hook))
             except Exception:
                 _logger().exception("reload hook %s failed", _name(hook))
 

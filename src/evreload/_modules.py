@@ -172,8 +172,8 @@ class Imports:
         for directory in list(sys.path if path is None else path):
             if type(directory) is str:
                 place = os.path.join(os.path.abspath(directory), last)
-                self._tell(place + ".py", time.time_ns())
-                self._tell(os.path.join(place, "__init__.py"), time.time_ns())
+                for path in (place + ".py", place, os.path.join(place, "__init__.py")):
+                    self._tell(path, time.time_ns())
 
 
 class _Missing:

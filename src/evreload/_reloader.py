@@ -138,7 +138,7 @@ class Reloader:
             logger.warning("evreload cannot restart this process: %s", reason)
             return
         self._hooks.wait_outside_a_loop()
-        self._restart(self._watcher.stale() if self._watcher else {})
+        self._restart(self._stale())
 
     # Arming
 
@@ -275,11 +275,18 @@ class Reloader:
         sound = await self._broken.sound(lambda: self._changes, KEPT)
         if sound is None:
             return
+        self._changed = frozenset(sound)
         await self._hooks.wait()
+        latest = {**self._changes, **self._stale()}  # what was saved just now has not settled
+        if latest != self._changes:
+            self._changes = latest
         if sound is not self._changes:
             sound = await self._broken.sound(lambda: self._changes, KEPT)
         if sound is not None:
             self._restart(sound)
+
+    def _stale(self) -> Changes:
+        return self._watcher.stale() if self._watcher else {}
 
     def _restart(self, changes: Changes) -> None:
         """Run the hooks and begin again: in one step, or a hook that stops the loop ends it."""
@@ -294,8 +301,7 @@ class Reloader:
         self._changed = frozenset(changes)
         self._hooks.call()
         since = file_time()
-        if self._watcher:  # more may have been saved while the hooks ran
-            changes = {**changes, **self._watcher.stale()}
+        changes = {**changes, **self._stale()}  # more may have been saved while the hooks ran
         forget_bytecode(changes)
         told = self.handover.pass_on(changes, owner=os.getpid(), since=since)
         try:

@@ -1,0 +1,291 @@
+"""What a program wants done before it is replaced."""
+
+from __future__ import annotations
+
+import pytest
+
+PROGRAM = """
+import asyncio, functools, logging, os, sys, threading, time
+logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stdout)
+import evreload
+import helper
+
+def say(*words):
+    print(*words, flush=True)
+
+async def until_there_is(name):
+    while not os.path.exists(name):
+        await asyncio.sleep(0.01)
+
+{hooks}
+
+async def main():
+    evreload.start()
+    say("ready", helper.VALUE)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+say("the end of the program")
+"""
+
+
+def start(app, hooks, *flags):
+    app.write("helper.py", "VALUE = 1")
+    app.write("app.py", PROGRAM.format(hooks=hooks))
+    app.start(*flags, "app.py")
+    app.line("ready 1")
+    app.armed()
+
+
+def save(app, value=2):
+    app.write("helper.py", f"VALUE = {value}")
+
+
+def test_hooks_run_once_in_order_on_the_threads_of_the_loop(app):
+    start(
+        app,
+        """
+def hook(name):
+    running = asyncio.get_running_loop().is_running()
+    say("hook", name, running, threading.current_thread() is threading.main_thread())
+
+for name in "abc":
+    evreload.add_reload_hook(functools.partial(hook, name))
+""",
+    )
+    save(app)
+    app.line("ready 2")
+    hooks = [line for line in app.seen if line.startswith("hook")]
+    assert hooks == [f"hook {name} True True" for name in "abc"]
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "asyncio.get_running_loop().stop()",
+        "import tornado.ioloop; tornado.ioloop.IOLoop.current().stop()",
+        "[task.cancel() for task in asyncio.all_tasks()]",
+    ],
+)
+def test_a_hook_that_stops_the_loop_still_ends_in_a_restart(app, end):
+    start(app, f"evreload.add_reload_hook(lambda: exec({end!r}))")
+    save(app)
+    app.line("ready 2")
+    assert app.count("the end of the program") == 0
+
+
+@pytest.mark.parametrize("hook", ["def", "async def"])
+def test_a_hook_that_exits_ends_the_process(app, hook):
+    start(app, f"{hook} hook(): sys.exit(3)\nevreload.add_reload_hook(hook)", "-X", "dev")
+    save(app)
+    assert app.wait() == 3
+    assert app.count("Traceback") == 0
+    assert app.count("never retrieved") == 0
+
+
+def test_a_hook_that_raises_is_named_and_the_others_run(app):
+    start(
+        app,
+        """
+def broken(): raise ValueError("first")
+async def broken_too(): raise ValueError("second")
+async def cancelled():
+    task = asyncio.ensure_future(asyncio.sleep(60))
+    task.cancel()
+    await task
+
+evreload.add_reload_hook(broken)
+evreload.add_reload_hook(broken_too)
+evreload.add_reload_hook(cancelled)
+evreload.add_reload_hook(lambda: say("the last"))
+""",
+    )
+    save(app)
+    app.line("ready 2")
+    assert app.count("evreload: reload hook broken failed") == 1
+    assert app.count("evreload: reload hook broken_too failed") == 1
+    assert app.count("evreload: reload hook cancelled failed") == 1
+    assert app.count("the last") == 1
+
+
+def test_coroutine_hooks_are_awaited_first(app):
+    start(
+        app,
+        """
+class Server:
+    async def close(self):
+        await asyncio.sleep(0)
+        say("hook 1")
+    async def __call__(self):
+        await asyncio.sleep(0)
+        say("hook 3")
+
+async def named(name):
+    say("hook", name)
+
+evreload.add_reload_hook(Server().close)
+evreload.add_reload_hook(lambda: say("hook 4"))
+evreload.add_reload_hook(functools.partial(named, 2))
+evreload.add_reload_hook(Server())
+evreload.add_reload_hook(lambda: say("hook 5"))
+""",
+    )
+    save(app)
+    app.line("ready 2")
+    assert [line for line in app.seen if line.startswith("hook")] == [
+        f"hook {n}" for n in range(1, 6)
+    ]
+
+
+def test_a_coroutine_hook_that_never_ends_is_given_up(app):
+    start(
+        app,
+        """
+from evreload import _hooks
+_hooks.TIMEOUT = 0.1
+
+async def for_ever():
+    await asyncio.Event().wait()
+
+evreload.add_reload_hook(for_ever)
+""",
+    )
+    save(app)
+    app.line("evreload: reload hook for_ever took over 0.1 s")
+    app.line("ready 2")
+
+
+def test_what_is_saved_during_a_slow_coroutine_hook_is_run_at_once(app):
+    start(
+        app,
+        """
+async def slow():
+    say("waiting")
+    await until_there_is("go")
+
+evreload.add_reload_hook(slow)
+""",
+    )
+    save(app, 2)
+    app.line("waiting")
+    for value in range(3, 8):
+        save(app, value)
+    app.write("go")
+    app.line("ready 7")
+    assert app.count("restarting server") == 1
+
+
+def test_what_is_saved_during_a_slow_hook_is_run_at_once(app):
+    start(
+        app,
+        """
+def slow():
+    say("waiting")
+    while not os.path.exists("go"):
+        time.sleep(0.01)
+
+evreload.add_reload_hook(slow)
+""",
+    )
+    save(app, 2)
+    app.line("waiting")
+    for value in range(3, 8):
+        save(app, value)
+    app.write("go")
+    app.line("ready 7")
+    app.armed()
+    save(app, 8)
+    app.line("ready 8")
+    assert app.count("restarting server") == 2
+
+
+def test_what_breaks_during_a_coroutine_hook_leaves_the_old_program_running(app):
+    start(
+        app,
+        """
+async def slow():
+    say("waiting")
+    await until_there_is("go")
+
+evreload.add_reload_hook(slow)
+""",
+    )
+    save(app, 2)
+    app.line("waiting")
+    save(app, "(")
+    app.write("go")
+    assert "still running the previous version" in app.line("SyntaxError")
+    save(app, 3)
+    app.line("ready 3")
+
+
+def test_a_hook_learns_which_files_changed(app):
+    start(
+        app,
+        """
+def hook(): say("for", *map(os.path.basename, evreload.changed_files()))
+async def coroutine(): hook()
+
+say("from", *map(os.path.basename, evreload.changed_files()))
+evreload.add_reload_hook(hook)
+evreload.add_reload_hook(coroutine)
+""",
+    )
+    save(app)
+    app.line("ready 2")
+    told = [line for line in app.seen if line.startswith(("for", "from"))]
+    assert told == ["from", "for helper.py", "for helper.py", "from helper.py"]
+
+
+def test_a_hook_that_was_removed_does_not_run(app):
+    start(
+        app,
+        """
+def hook(): say("never")
+
+evreload.add_reload_hook(hook)
+evreload.add_reload_hook(lambda: say("always"))
+evreload.remove_reload_hook(hook)
+""",
+    )
+    save(app)
+    app.line("ready 2")
+    assert app.count("always") == 1
+    assert app.count("never") == 0
+
+
+RELOAD = """
+import asyncio, logging, sys
+logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stdout)
+import evreload
+
+def hook(): print("hook", flush=True)
+async def coroutine(): print("coroutine", flush=True)
+async def main(): evreload.reload()
+
+print("run", evreload.generation(), len(evreload.changed_files()), flush=True)
+evreload.add_reload_hook(hook)
+evreload.add_reload_hook(coroutine)
+if evreload.generation() < 2:
+    {reload}
+"""
+
+
+def test_reload_outside_a_loop_awaits_coroutine_hooks(app):
+    app.write("app.py", RELOAD.format(reload="evreload.reload()"))
+    app.start("app.py")
+    assert app.wait() == 0
+    once = ["coroutine", "evreload: restarting server", "hook"]
+    assert app.seen == ["run 0 0", *once, "run 1 0", *once, "run 2 0"]
+
+
+def test_reload_on_the_loop_leaves_coroutine_hooks_out_and_says_so(app):
+    app.write("app.py", RELOAD.format(reload="asyncio.run(main())"))
+    app.start("app.py")
+    assert app.wait() == 0
+    once = [
+        "evreload: reload() was called on the loop: coroutine is not awaited",
+        "evreload: restarting server",
+        "hook",
+    ]
+    assert app.seen == ["run 0 0", *once, "run 1 0", *once, "run 2 0"]
