@@ -21,8 +21,8 @@ WATCH = "watch"  # when it was asked for, a path
 WROTE = "wrote"  # a path the program opened for writing as it started
 SPAWNED = "spawned"  # the program ran another as it started
 BOUND = "bound"  # when the program bound a socket to an address (time.monotonic, in seconds)
-HOOKED = "hooked"  # there are reload hooks to be run before a stop
-HOOKS_RAN = "hooks-ran"
+WISHES = "wishes"  # seconds, beyond the grace, that the program wants before it is stopped
+PREPARED = "prepared"  # it may be stopped; what was not finished
 RELOADING = "reloading"  # the program begins again by itself, in its place
 RELOAD = "reload"  # a worker asks for the whole program to be started again
 FAILED = "failed"  # a path that the failure passed through
@@ -30,7 +30,7 @@ ENDED = "ended"  # the program has come to its end, one way or another
 
 # To the program.
 GO = "go"  # begin; what is handed over to this run, if anything
-RUN_HOOKS = "run-hooks"  # the paths that changed
+PREPARE = "prepare"  # seconds for requests in progress, the paths that changed
 
 
 def pack(record: Record) -> bytes:

@@ -7,6 +7,7 @@ the main thread whatever it does, with a loop or without.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # `signal` makes enums of it, for 5 ms
 import contextlib
 import os
 import sys
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 MOST_WRITES = 100  # reported one by one; a program that writes more may have written anything
 VARIABLE = "EVRELOAD_RUN"  # as in _handover, which imports too much
 NOW = ",now"  # in the mode: there is nothing to wait for
+FOR_HOOKS = 7.0  # seconds; coroutine hooks have less, and say so themselves
+FOR_REQUESTS = 1.0  # seconds, beyond the grace, to notice that they are answered
 STREAM = 1  # SOCK_STREAM, without importing `socket`
 UNIX = 1  # AF_UNIX
 
@@ -51,6 +54,7 @@ class Child:
         self._pid = os.getpid()
         self._parent = os.getppid()
         self._writes = 0
+        self._wished = 0.0
         self._handover: Handover | None = None
         self._changed: frozenset[str] | None = None
         imports.begin(self._note, self._on_write)
@@ -69,6 +73,8 @@ class Child:
             except KeyboardInterrupt:
                 os._exit(130)
         os.set_blocking(self._requests, False)
+        # By default it does nothing; here it means that there is a request.
+        _signal.signal(_signal.SIGURG, self._on_signal)
         self._since = time.time_ns()
 
     def _go(self) -> None:
@@ -112,8 +118,7 @@ class Child:
 
     def add_hook(self, hook: Hook) -> None:
         self._hooks.add(hook)
-        if len(self._hooks) == 1:
-            self._await_requests()
+        self._wish(FOR_HOOKS)
 
     def remove_hook(self, hook: Hook) -> None:
         self._hooks.remove(hook)
@@ -172,6 +177,8 @@ class Child:
 
     def _is_bound(self) -> None:
         self._report(_channel.BOUND, str(time.monotonic()))
+        if "tornado.httpserver" in sys.modules:
+            self._wish(FOR_REQUESTS)
 
     def _on_first_socket(self, arguments: object) -> None:
         """Only now is there a class to intercept: it is not imported for our sake."""
@@ -180,34 +187,25 @@ class Child:
 
         Keeper(self._service[0], self._is_bound, may_claim=not self._is_first).intercept()
 
-    # Hooks
+    # Before the end
 
-    def _await_requests(self) -> None:
-        """Let SIGURG, which by default does nothing, mean that there is a request."""
-        import signal
-        import threading
-
-        if threading.current_thread() is not threading.main_thread():
-            import logging
-
-            logging.getLogger("evreload").warning(
-                "reload hooks were first added on another thread than the main one: not called"
-            )
-            return
-        signal.signal(signal.SIGURG, self._on_signal)
-        self._report(_channel.HOOKED)
+    def _wish(self, seconds: float) -> None:
+        """Ask to be asked to prepare for the end, and for the time to do it."""
+        if seconds > self._wished and os.getpid() == self._pid:
+            self._wished = seconds
+            self._report(_channel.WISHES, str(seconds))
 
     def _on_signal(self, number: int, frame: object) -> None:
         try:
             data = os.read(self._requests, 1 << 16)
         except BlockingIOError:
             return  # somebody's urgent data
-        for record in self._records.feed(data):
-            if record[0] == _channel.RUN_HOOKS and os.getpid() == self._pid:
-                self._changed = frozenset(record[1:])
-                self._run_hooks()
+        for kind, *words in self._records.feed(data):
+            if kind == _channel.PREPARE and os.getpid() == self._pid:
+                self._changed = frozenset(words[1:])
+                self._prepare(float(words[0]))
 
-    def _run_hooks(self) -> None:
+    def _prepare(self, grace: float) -> None:
         asyncio = sys.modules.get("asyncio")
         try:
             loop = asyncio.get_running_loop() if asyncio else None
@@ -215,18 +213,23 @@ class Child:
             loop = None
         if loop:
             # The loop sleeps, and the signal alone does not wake it.
-            loop.call_soon_threadsafe(self._begin_hooks, loop)
+            loop.call_soon_threadsafe(self._begin_to_prepare, loop, grace)
         else:
             self._hooks.wait_outside_a_loop()
-            self._call_hooks()
+            self._call_hooks([])
 
-    def _begin_hooks(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._task = loop.create_task(self._run_hooks_on_the_loop())
+    def _begin_to_prepare(self, loop: asyncio.AbstractEventLoop, grace: float) -> None:
+        self._task = loop.create_task(self._prepare_on_the_loop(grace))
 
-    async def _run_hooks_on_the_loop(self) -> None:
+    async def _prepare_on_the_loop(self, grace: float) -> None:
+        unfinished = []
+        if "tornado.httpserver" in sys.modules and grace:
+            from ._grace import Grace
+
+            unfinished = await Grace().finish(grace)
         await self._hooks.wait()
-        self._call_hooks()
+        self._call_hooks(unfinished)
 
-    def _call_hooks(self) -> None:
+    def _call_hooks(self, unfinished: list[str]) -> None:
         self._hooks.call()
-        self._report(_channel.HOOKS_RAN)
+        self._report(_channel.PREPARED, *unfinished)

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import evreload
 
 from . import _process
-from ._settings import Options
+from ._settings import Options, poll_by_environment
 
 PROG = "python -m evreload"
 USAGE = "%(prog)s [option ...] (-m module | path) [argument ...]"
@@ -108,6 +108,7 @@ def _parser() -> _Parser:
     add("--stop-timeout", metavar="SECONDS", help="kill it after this time; 0 for never (2)")
     add("--no-keep-sockets", dest="keep_sockets", action="store_false",
         help="let listening sockets end with the program")  # fmt: skip
+    add("--grace", metavar="SECONDS", help="how long requests in progress may take (1)")
     add("-c", "--clear", action="store_true", help="clear the terminal before each restart")
     add("-q", "--quiet", action="store_true", help="print problems only")
     add("-v", "--verbose", action="store_true", help="print why a restart comes, or does not")
@@ -126,7 +127,9 @@ def parse(arguments: list[str]) -> Options:
     if target in ([], ["-m"]):
         raise BadInput(f"give a script to run, or a module with -m (see {PROG} --help)")
     here = os.getcwd()
-    told = {**_from_project(here), **_convert(given, here, "--{}")}
+    poll = poll_by_environment()
+    environment = {} if poll is None else {"poll": poll}
+    told = {**_from_project(here), **environment, **_convert(given, here, "--{}")}
     return Options(target=target, **told)
 
 
@@ -166,7 +169,7 @@ def _convert(given: dict[str, Any], directory: str, where: str) -> dict[str, Any
             converted[name] = _texts(told, value)
         elif name == "stop_signal":
             converted[name] = _signal(told, value)
-        elif name == "stop_timeout":
+        elif name in ("stop_timeout", "grace"):
             converted[name] = _number(told, value, "seconds", least=0)
         elif name == "check_time":
             converted[name] = _number(told, value, "milliseconds", least=1) / 1000

@@ -26,7 +26,7 @@ class Run:
     def __init__(self, target: list[str], *, keep_sockets: bool) -> None:
         self.since = time.time_ns()
         self.status: int | None = None  # as os.waitstatus_to_exitcode gives it
-        self.has_hooks = False
+        self.wished = 0.0  # seconds, beyond the grace, to prepare for the end
         self.is_up = False
         self.has_hung_up = False  # it can tell no more, though it may run on
         self.said_goodbye = False
@@ -58,17 +58,21 @@ class Run:
         if self._peeked:
             peeked, self._peeked = self._peeked, []
             return peeked
+        return self._receive()
+
+    def peek(self) -> list[Record]:
+        """Return what was told so far, and keep it for `read`."""
+        while records := self._receive():
+            self._peeked += records
+        return list(self._peeked)
+
+    def _receive(self) -> list[Record]:
         try:
             data = os.read(self.reports, 1 << 16)
         except BlockingIOError:
             return []
         self.has_hung_up = not data
         return list(self._records.feed(data))
-
-    def peek(self) -> list[Record]:
-        """Return what was told so far, and keep it for `read`."""
-        self._peeked += self.read()
-        return list(self._peeked)
 
     def heed(self, record: Record) -> None:
         """Remember what *record* tells of the run."""
@@ -77,22 +81,23 @@ class Run:
             self._written.add(words[0])
         elif kind == _channel.SPAWNED:
             self._may_have_written_anything = True
-        elif kind == _channel.HOOKED:
-            self.has_hooks = True
+        elif kind == _channel.WISHES:
+            self.wished = float(words[0])
         elif kind == _channel.ENDED:
             self.said_goodbye = True
         elif kind == _channel.RELOADING:
             self.since = int(words[0])
             self.began_by_itself = True
-            self.has_hooks = self.is_up = self.said_goodbye = False
+            self.is_up = self.said_goodbye = False
+            self.wished = 0.0
 
     def may_have_written(self, path: str) -> bool:
         """Whether *path* may have been written by the program as it started."""
         return self._may_have_written_anything or path in self._written
 
-    def request_hooks(self, changed: list[str]) -> None:
-        """Have the reload hooks run."""
-        os.write(self._requests, pack((_channel.RUN_HOOKS, *changed)))
+    def request_to_prepare(self, grace: float, changed: list[str]) -> None:
+        """Have requests in progress answered, and the reload hooks run."""
+        os.write(self._requests, pack((_channel.PREPARE, str(grace), *changed)))
         self.signal(signal.SIGURG)
 
     def signal(self, number: int) -> None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 CHECK_TIME = 500  # milliseconds, as in Tornado
 DEBOUNCE = 10  # milliseconds
+GRACE = 1000  # milliseconds
 NO = ("off", "0", "no", "false")  # for a switch in the environment
 
 
@@ -45,6 +46,7 @@ class Options(NamedTuple):
     debounce: float = DEBOUNCE / 1000
     stop_signal: int = signal.SIGTERM
     stop_timeout: float = 2.0  # 0 for none
+    grace: float = GRACE / 1000
     keep_sockets: bool = True
     clear: bool = False
     quiet: bool = False
@@ -62,13 +64,19 @@ def checked(
     if isinstance(ignore, str):
         raise TypeError(f"ignore must be several globs, not one string: {ignore!r}")
     if poll is None:
-        poll = os.environ.get("EVRELOAD_POLL", "").lower() not in ("", *NO)
+        poll = poll_by_environment()
     return Settings(
         check_time=seconds("check_time", check_time, at_least=1),
         debounce=seconds("debounce", debounce, at_least=0),
         poll=bool(poll),
         ignore=tuple(ignore),
     )
+
+
+def poll_by_environment() -> bool | None:
+    """Return what ``EVRELOAD_POLL`` says, or None if it says nothing."""
+    told = os.environ.get("EVRELOAD_POLL", "").lower()
+    return told not in NO if told else None
 
 
 def seconds(name: str, milliseconds: object, *, at_least: int) -> float:

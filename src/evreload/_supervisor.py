@@ -20,7 +20,7 @@ from ._broken import Broken
 from ._channel import Record
 from ._family import Guardian, descendants, kill, kill_all
 from ._files import forget_bytecode
-from ._handover import Handover
+from ._handover import MOST_PATHS, Handover
 from ._mailbox import Mailbox
 from ._modules import source
 from ._observers import News, Observers
@@ -29,7 +29,6 @@ from ._settings import Options
 from ._sockets import Shelf
 from ._watcher import Changes, Want, Watcher
 
-HOOKS_TIMEOUT = 7.0  # seconds; coroutine hooks have less, and say so themselves
 STARTING = 2.0  # seconds after which a program that binds no socket counts as up
 CLAIMING = 1.0  # seconds the program has to bind the other addresses after the first
 REPORT_DELAY = 0.02  # seconds; what changes until then is noticed all the same
@@ -52,8 +51,9 @@ class Supervisor:
         self._shelf = Shelf()
         self._changes: Changes = {}
         self._task: asyncio.Task[None] | None = None
-        self._hooks_ran = asyncio.Event()
+        self._prepared: asyncio.Event | None = None  # there while it is awaited
         self._exited = asyncio.Event()
+        self._reaped = asyncio.Event()  # anything
         self._is_stopping = False
         self._announced = False
 
@@ -114,6 +114,11 @@ class Supervisor:
         return observers
 
     def _is_excused(self, path: str) -> bool:
+        # What the program writes it tells before; but the event may have been read first.
+        for record in self._run.peek():
+            if record[0] in (_channel.WROTE, _channel.SPAWNED):
+                self._run.heed(record)
+        asyncio.get_running_loop().call_soon(self._read_on, self._run)
         may_be_own = self._run.may_have_written(path)
         return self._handover.excused(path, may_be_own=may_be_own)
 
@@ -139,7 +144,7 @@ class Supervisor:
         """Read what comes in the next moment at one go: a program imports by the hundred."""
         loop = asyncio.get_running_loop()
         loop.remove_reader(run.reports)
-        loop.call_later(REPORT_DELAY, self._read_on, run)
+        loop.call_later(0 if self._prepared else REPORT_DELAY, self._read_on, run)
 
     def _read_on(self, run: Run) -> None:
         if run is self._run:
@@ -156,8 +161,8 @@ class Supervisor:
                 wants.add(want)
             elif record[0] == _channel.BOUND:
                 self._is_up(run, serving_since=float(record[1]))
-            elif record[0] == _channel.HOOKS_RAN:
-                self._hooks_ran.set()
+            elif record[0] == _channel.PREPARED:
+                self._on_prepared(record[1:])
             elif record[0] == _channel.RELOAD:
                 self._restart_for({})
             elif record[0] == _channel.RELOADING:
@@ -173,12 +178,19 @@ class Supervisor:
         run.is_up = True
         asyncio.get_running_loop().call_later(STANDBY_DELAY, self._stand_by, run)
         self._watcher.program_is_up()
-        if serving_since and self._handover.generation:
+        if serving_since and self._handover.changed:
             elapsed = serving_since - self._watcher.first_news
             logger.info("serving again after %.0f ms", elapsed * 1000)
         if serving_since:
             asyncio.get_running_loop().call_later(CLAIMING, self._drop_unclaimed, run)
-        self._announce()
+        # Soon: what was told together with this is yet to be taken in.
+        asyncio.get_running_loop().call_soon(self._announce)
+
+    def _on_prepared(self, unfinished: Record) -> None:
+        for client in unfinished:
+            logger.debug("a request from %s was not finished in time", client)
+        if self._prepared:
+            self._prepared.set()
 
     def _drop_unclaimed(self, run: Run) -> None:
         if run is self._run and run.status is None:
@@ -204,6 +216,7 @@ class Supervisor:
                 return
             if pid == 0:
                 return
+            self._reaped.set()
             if self._standby and pid == self._standby.pid:
                 self._standby.close()
                 self._standby = None
@@ -275,42 +288,60 @@ class Supervisor:
     async def _stop_run(self, changes: Changes) -> bool:
         """End the program; return False if it ended by itself while its hooks ran."""
         run = self._run
-        if run.status is None and run.has_hooks:
-            await self._run_hooks(run, changes)
+        if run.status is None and run.wished:
+            await self._prepare(run, changes)
             if run.status is not None:
                 return False
         await self._stop(run)
         return True
 
-    async def _run_hooks(self, run: Run, changes: Changes) -> None:
-        self._hooks_ran.clear()
-        run.request_hooks(sorted(changes))
-        waits = [asyncio.ensure_future(one.wait()) for one in (self._hooks_ran, self._exited)]
+    async def _prepare(self, run: Run, changes: Changes) -> None:
+        """Have requests in progress answered and the hooks run, if that can be had in time."""
+        self._prepared = asyncio.Event()
+        run.request_to_prepare(self._options.grace, sorted(changes)[:MOST_PATHS])
+        waits = [asyncio.ensure_future(one.wait()) for one in (self._prepared, self._exited)]
+        timeout = self._options.grace + run.wished
         done, pending = await asyncio.wait(
-            waits, timeout=HOOKS_TIMEOUT, return_when=asyncio.FIRST_COMPLETED
+            waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
         )
         for wait in pending:
             wait.cancel()
+        self._prepared = None
         if not done:
-            logger.error("the reload hooks took over %g s", HOOKS_TIMEOUT)
+            logger.warning("the program was not ready to be stopped in %g s", timeout)
 
     async def _stop(self, run: Run) -> None:
         """End *run* by its deadline, and whatever it has left behind."""
         self._is_stopping = True
+        deadline = time.monotonic() + (self._options.stop_timeout or float("inf"))
         if run.status is None:
             run.signal(self._options.stop_signal)
             run.signal(signal.SIGCONT)  # a stopped program could not heed it
-            try:
-                await asyncio.wait_for(self._exited.wait(), self._options.stop_timeout or None)
-            except TimeoutError:
+            if not await _happens(self._exited, deadline):
                 logger.debug("the program did not end in time")
         if run.status is None:
             kill_all(run.pid)
             await self._exited.wait()
-        # On Linux orphans come to us, wherever they went.
-        spared = {self._guardian.pid, self._standby.pid if self._standby else 0}
-        kill([pid for pid in descendants(os.getpid()) if pid not in spared], signal.SIGKILL)
+        await self._stop_orphans(deadline)
         self._is_stopping = False
+
+    async def _stop_orphans(self, deadline: float) -> None:
+        """End what the program has left behind: workers whose parent would not wait, say."""
+        if orphans := self._orphans():
+            kill(orphans, self._options.stop_signal)
+            kill(orphans, signal.SIGCONT)
+        while orphans:
+            self._reaped.clear()
+            in_time = await _happens(self._reaped, deadline)
+            orphans = self._orphans()
+            if not in_time:
+                kill(orphans, signal.SIGKILL)
+                return
+
+    def _orphans(self) -> list[int]:
+        """Return what descends from the program; on Linux it comes to us, wherever it went."""
+        spared = {self._guardian.pid, self._standby.pid if self._standby else 0}
+        return [pid for pid in descendants(os.getpid()) if pid not in spared]
 
     def _begin(self, changes: Changes) -> None:
         stale = self._watcher.stale()
@@ -367,6 +398,16 @@ class Supervisor:
         await self._stop(self._run)
         self._shelf.close()
         self._guardian.dismiss()
+
+
+async def _happens(event: asyncio.Event, deadline: float) -> bool:
+    """Wait for *event*, until *deadline* at most; return whether it came in time."""
+    seconds = max(0, deadline - time.monotonic())
+    try:
+        await asyncio.wait_for(event.wait(), seconds if seconds < float("inf") else None)
+    except TimeoutError:
+        return False
+    return True
 
 
 def _wanted(record: Record, run: Run) -> Want | None:
