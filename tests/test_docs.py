@@ -1,0 +1,223 @@
+"""What README.md, CONTRIBUTING.md and docs/ say is so: held against the code."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import evreload
+from evreload import _command
+from evreload._settings import Options
+
+ROOT = Path(__file__).parent.parent
+HOUSE = Path(evreload.__file__).parent
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *DOCS.glob("*.md")]
+
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"python(?: -X \S+| -W \S+)* -m evreload (.*)")
+
+# Options of other programs that the pages speak of.
+FOREIGN = {"--debug", "--group", "--no-reload", "--noreload", "--reload", "--workers"}
+
+# What evreload does not print, but its parser of arguments.
+ARGPARSE = "unrecognized arguments"
+
+
+def name(page: Path) -> str:
+    return page.name
+
+
+def fenced(page: Path, *languages: str) -> Iterator[str]:
+    for language, block in FENCE.findall(page.read_text()):
+        if language in languages:
+            yield block
+
+
+def prose(page: Path) -> str:
+    return FENCE.sub("", page.read_text())
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    """Yield each `python -m evreload` of the pages, less that, with the page's name."""
+    for page in PAGES:
+        for block in fenced(page, "console", "sh"):
+            for line in block.splitlines():
+                if match := COMMAND.fullmatch(line.removeprefix("$ ")):
+                    yield page.name, match[1]
+
+
+def existing_options() -> set[str]:
+    return {option for action in _command._parser()._actions for option in action.option_strings}
+
+
+def literals(node: ast.expr) -> list[str]:
+    """Return the fixed parts of a message."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return re.split(r"%(?:\.\d)?[sgdfr]", node.value)
+    if isinstance(node, ast.JoinedStr):
+        return [part.value for part in node.values if isinstance(part, ast.Constant)]
+    return []
+
+
+def messages() -> Iterator[tuple[str, str]]:
+    """Yield the fixed parts of each problem that is logged, or said of bad input."""
+    for path in sorted(HOUSE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call) or not node.args:
+                continue
+            function = node.func
+            called = getattr(function, "attr", None) or getattr(function, "id", None)
+            if called in ("warning", "error", "exception", "BadInput"):
+                for part in literals(node.args[0]):
+                    if len(part.strip(" ();:,'")) > 5 and "{PROG}" not in part:
+                        yield path.name, part.strip(" ();:,'")
+
+
+def test_there_are_commands_to_check():
+    assert len(list(commands())) > 20
+
+
+@pytest.mark.parametrize(("page", "command"), sorted(set(commands())))
+def test_a_command_parses(page, command, tmp_path, monkeypatch):
+    arguments = shlex.split(command)
+    monkeypatch.chdir(tmp_path)
+    if set(arguments) & {"--help", "--version"}:
+        with pytest.raises(SystemExit, match=r"^0$"):
+            _command.parse(arguments)
+        return
+    given = _command._parser().parse_args(arguments)
+    for path in getattr(given, "watch", ()):
+        (tmp_path / path).mkdir(exist_ok=True)
+    options = _command.parse(arguments)
+    assert options.target[0] == "-m" or options.target[0].endswith(".py")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_option_named_exists(page):
+    named = re.findall(r"`(--[a-z][a-z-]*)", prose(page))
+    assert set(named) <= existing_options() | FOREIGN
+
+
+def test_every_option_is_in_the_guide_with_its_default():
+    rows = [line for line in prose(DOCS / "guide.md").splitlines() if line.startswith("| `-")]
+    in_table = {option for row in rows for option in re.findall(r"`(--?[a-z][a-z-]*)`", row)}
+    assert existing_options() <= in_table
+    defaults = Options(target=[])
+    for option, default in {
+        "--check-time": f"{defaults.check_time * 1000:g}",
+        "--debounce": f"{defaults.debounce * 1000:g}",
+        "--stop-timeout": f"{defaults.stop_timeout:g}",
+        "--grace": f"{defaults.grace:g}",
+        "--stop-signal": "SIGTERM",
+    }.items():
+        (row,) = (row for row in rows if f"`{option}`" in row)
+        assert f"({default})" in row
+
+
+def test_every_option_has_an_example_in_the_guide():
+    shown = set()
+    for block in fenced(DOCS / "guide.md", "console"):
+        shown.update(re.findall(r"(?<=\s)--?[a-z][a-z-]*(?=\s)", block))
+    for action in _command._parser()._actions:
+        if action.option_strings:
+            assert shown.intersection(action.option_strings), action.option_strings
+
+
+def test_every_key_of_the_project_file_is_in_the_guide(tmp_path, monkeypatch):
+    (block,) = fenced(DOCS / "guide.md", "toml")
+    keys = tomllib.loads(block)["tool"]["evreload"]
+    assert {key.replace("-", "_") for key in keys} == {*Options._fields} - {"target"}
+    (tmp_path / "pyproject.toml").write_text(block)
+    for path in keys["watch"]:
+        (tmp_path / path).touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EVRELOAD_POLL", raising=False)
+    shown = _command.parse(["app.py"])
+    # What is shown there are the defaults, but for the two lists.
+    assert shown._replace(watch=(), ignore=()) == Options(target=["app.py"])
+
+
+@pytest.mark.parametrize("public", evreload.__all__)
+def test_every_public_name_has_a_heading_in_the_guide(public):
+    headings = re.findall(r"^#+ .*$", (DOCS / "guide.md").read_text(), re.MULTILINE)
+    assert any(f"`{public}(" in heading for heading in headings)
+
+
+@pytest.mark.parametrize("page", [ROOT / "CONTRIBUTING.md", DOCS / "how-it-works.md"], ids=name)
+def test_the_map_of_the_house_is_complete(page):
+    mapped = re.findall(r"^\|(?:[ \w]*\|)? `(\w+\.py|\w+/)` \|", page.read_text(), re.MULTILINE)
+    files = [path.name for path in HOUSE.glob("*.py")]
+    packages = [f"{path.parent.name}/" for path in HOUSE.glob("*/__init__.py")]
+    assert sorted(mapped) == sorted([*files, *packages])
+
+
+def test_every_environment_variable_is_in_the_guide():
+    guide = (DOCS / "guide.md").read_text()
+    for path in HOUSE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            text = node.value if isinstance(node, ast.Constant) else None
+            if isinstance(text, str) and re.fullmatch(r"EVRELOAD(_[A-Z]+)?|NO_COLOR", text):
+                # Those that are nobody else's business are spoken of together.
+                internal = text == "EVRELOAD_PID"
+                assert internal or f"`{text}" in guide, text
+
+
+@pytest.mark.parametrize(("room", "message"), sorted(set(messages())))
+def test_every_problem_is_in_troubleshooting(room, message):
+    page = " ".join((DOCS / "troubleshooting.md").read_text().split())
+    assert message in page
+
+
+def test_every_obstacle_and_remedy_is_documented():
+    page = " ".join(" ".join(path.read_text().split()) for path in DOCS.glob("*.md"))
+    said = [
+        node.value.value
+        for room in ("_process", "_reloader")
+        for function in ast.walk(ast.parse((HOUSE / f"{room}.py").read_text()))
+        if isinstance(function, ast.FunctionDef) and function.name in ("obstacle", "_obstacle")
+        for node in ast.walk(function)
+        if isinstance(node, ast.Return)
+        and isinstance(node.value, ast.Constant)
+        and node.value.value
+    ]
+    assert said
+    from evreload._observers import REMEDIES
+
+    for text in [*said, *(part for remedy in REMEDIES.values() for part in remedy)]:
+        assert text in page
+
+
+def anchor(heading: str) -> str:
+    """Return the anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_internal_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if "://" in target:
+            continue
+        path, _, fragment = target.partition("#")
+        found = page.parent / path if path else page
+        assert found.exists(), target
+        if fragment:
+            headings = re.findall(r"^#+ (.*)$", prose(found), re.MULTILINE)
+            assert fragment in map(anchor, headings), target
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=name)
+def test_the_readme_links_to_every_page(page):
+    assert f"(docs/{page.name})" in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_python_block_compiles(page):
+    for block in fenced(page, "python"):
+        compile(block, str(page), "exec")
