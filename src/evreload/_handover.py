@@ -14,7 +14,8 @@ from typing import Any
 from ._files import content_hash
 
 VARIABLE = "EVRELOAD_RUN"
-MOST_PATHS = 200  # told to the next run: an environment variable holds 128 KiB on Linux
+MOST_PATHS = 200  # told to the next run
+MOST_CHARACTERS = 100_000  # an environment variable holds 128 KiB on Linux, all of them 2 MiB
 MOST_TRIES = 5  # restarts in a row for a file that is different at every start
 
 logger = logging.getLogger("evreload")
@@ -89,15 +90,21 @@ class Handover:
     def pass_on(self, changes: Iterable[str], *, owner: int, since: int) -> str:
         """Return what to tell the run that follows this one because of *changes*."""
         changed = sorted(changes)[:MOST_PATHS]
-        tried = dict(self._excused)
-        for path in changed:
-            tried[path] = [*self._suspects.get(path, ()), content_hash(path)][-MOST_TRIES:]
-        return json.dumps(
-            {
+        tried = {
+            path: [*self._suspects.get(path, ()), content_hash(path)][-MOST_TRIES:]
+            for path in changed
+        }
+        tried = {**tried, **{path: t for path, t in self._excused.items() if path not in tried}}
+        while True:
+            told = {
                 "generation": self.generation + 1,
                 "changed": changed,
                 "owner": owner,
                 "since": since,
                 "tried": tried,
             }
-        )
+            text = json.dumps(told)
+            if len(text) <= MOST_CHARACTERS:
+                return text
+            changed = changed[: len(changed) // 2]
+            tried = dict(list(tried.items())[: len(tried) // 2])

@@ -30,6 +30,8 @@ class Hooks:
 
     def remove(self, hook: Hook) -> None:
         """Forget *hook*. Raises ValueError if it was not added."""
+        if hook not in self._hooks:
+            raise ValueError(f"{_name(hook)} is no reload hook: it was not added")
         self._hooks.remove(hook)
 
     def __len__(self) -> int:

@@ -24,11 +24,13 @@ class Settings(NamedTuple):
     debounce: float
     poll: bool
     ignore: tuple[str, ...]
+    grace: float
 
     def as_arguments(self) -> list[str]:
         """Return what tells the command the same."""
         times = {"--check-time": self.check_time, "--debounce": self.debounce}
         arguments = [f"{name}={time * 1000}" for name, time in times.items()]
+        arguments.append(f"--grace={self.grace}")
         arguments += [f"--ignore={glob}" for glob in self.ignore]
         return [*arguments, "--poll"] if self.poll else arguments
 
@@ -59,17 +61,28 @@ def checked(
     debounce: float = DEBOUNCE,
     poll: bool | None = None,
     ignore: Iterable[str] = (),
+    grace: float = GRACE,
 ) -> Settings:
     """Return the settings for the arguments of `evreload.start`; see there."""
-    if isinstance(ignore, str):
-        raise TypeError(f"ignore must be several globs, not one string: {ignore!r}")
+    if isinstance(ignore, str) or not isinstance(ignore, Iterable):
+        raise TypeError(f"ignore must be several globs, not {ignore!r}")
+    globs = tuple(ignore)
+    if not all(isinstance(glob, str) for glob in globs):
+        raise TypeError(f"ignore must be globs, not {globs!r}")
+    if poll not in (None, True, False):
+        raise TypeError(f"poll must be True, False or None, not {poll!r}")
     if poll is None:
         poll = poll_by_environment()
     return Settings(
         check_time=seconds("check_time", check_time, at_least=1),
         debounce=seconds("debounce", debounce, at_least=0),
         poll=bool(poll),
+<<<<<<< src/evreload/_settings.py
         ignore=tuple(ignore),
+        grace=seconds("grace", grace, at_least=0),
+=======
+        ignore=globs,
+>>>>>>> /tmp/evr/src/evreload/_settings.py
     )
 
 
