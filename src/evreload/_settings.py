@@ -77,12 +77,8 @@ def checked(
         check_time=seconds("check_time", check_time, at_least=1),
         debounce=seconds("debounce", debounce, at_least=0),
         poll=bool(poll),
-<<<<<<< src/evreload/_settings.py
-        ignore=tuple(ignore),
-        grace=seconds("grace", grace, at_least=0),
-=======
         ignore=globs,
->>>>>>> /tmp/evr/src/evreload/_settings.py
+        grace=seconds("grace", grace, at_least=0),
     )
 
 
