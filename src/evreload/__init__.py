@@ -19,6 +19,7 @@ from . import _process as _process  # remembers how the process began, before it
 TYPE_CHECKING = False  # `typing` costs 2 ms
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from socket import socket
     from typing import Any, overload
 
     from tornado.ioloop import IOLoop
@@ -27,9 +28,11 @@ if TYPE_CHECKING:
     from ._modules import Imports
     from ._reloader import Reloader
     from ._settings import Settings
+    from ._sockets import Carried
 
 __all__ = [
     "add_reload_hook",
+    "bind_sockets",
     "changed_files",
     "disable",
     "generation",
@@ -54,6 +57,7 @@ if TYPE_CHECKING:
         debounce: float = 10,
         poll: bool | None = None,
         ignore: Iterable[str] = (),
+        grace: float = 1000,
     ) -> None: ...
     @overload
     def start(io_loop: IOLoop, check_time: float = 500) -> None: ...
@@ -64,7 +68,7 @@ if TYPE_CHECKING:
 def start(*args: Any, **kwargs: Any) -> None:
     """Restart the process when a file it is made of changes.
 
-    ``start(check_time=500, *, debounce=10, poll=None, ignore=())``
+    ``start(check_time=500, *, debounce=10, poll=None, ignore=(), grace=1000)``
 
     Watches the file of every imported module, now and later, and what `watch` names. Returns at
     once: watching begins in the background, and what changes until then is not lost. May be
@@ -75,7 +79,8 @@ def start(*args: Any, **kwargs: Any) -> None:
     milliseconds; several must have been for four times as long. *poll*: look at the files even
     where there are events; by default the environment variable ``EVRELOAD_POLL`` decides.
     *ignore*: globs of paths that do not matter; one without a slash is held against each part of
-    a path.
+    a path. *grace*: how long requests that Tornado's servers are answering may take to be
+    finished before the restart, in milliseconds.
 
     Raises TypeError or ValueError for an argument that is none of that. Where a restart is not
     possible (an interactive session, say), logs a warning that says why.
@@ -143,6 +148,24 @@ def reload() -> None:
     _story().reload()
 
 
+def bind_sockets(
+    port: int,
+    address: str | None = None,
+    family: int = 0,
+    backlog: int = 128,
+    flags: int | None = None,
+    reuse_port: bool = False,
+) -> list[socket]:
+    """Return listening sockets that outlive a restart: nobody who connects meanwhile is refused.
+
+    For ``HTTPServer.add_sockets``. Signature and return value are those of
+    `tornado.netutil.bind_sockets`; the next run gets the same sockets for the same arguments.
+    What it does not ask for again is closed. Under the command all listening sockets are kept
+    anyway. Raises OSError if the address cannot be bound.
+    """
+    return _story().bind_sockets(port, address, family, backlog, flags, reuse_port)
+
+
 def stop() -> None:
     """Stop watching. `start` begins again; what changed meanwhile is noticed then."""
     for story in _stories:
@@ -199,6 +222,13 @@ def _imports() -> Imports:
     return Imports()
 
 
+@functools.cache
+def _carried() -> Carried:
+    from ._sockets import Carried
+
+    return Carried()
+
+
 _stories: list[Reloader | Child] = []  # at most one: who serves the front door
 
 
@@ -206,7 +236,7 @@ def _story() -> Reloader | Child:
     if not _stories:
         from ._reloader import Reloader
 
-        _stories.append(Reloader(_imports()))
+        _stories.append(Reloader(_imports(), _carried))
     return _stories[0]
 
 
@@ -241,3 +271,5 @@ def _checked(*args: Any, **kwargs: Any) -> Settings:
 
 if not _is_off():
     _imports()  # a module that is not found leaves no trace but this
+    if "EVRELOAD_SOCKETS" in environ:
+        _carried()  # or whatever this program runs would inherit them

@@ -21,6 +21,7 @@ from ._modules import traceback_files
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
 if TYPE_CHECKING:
     import asyncio
+    from socket import socket
     from typing import Any, NoReturn
 
     from ._handover import Handover
@@ -115,6 +116,12 @@ class Child:
 
     def watch(self, path: str) -> None:
         self._report(_channel.WATCH, str(time.time_ns()), path)
+
+    def bind_sockets(self, port: int, *arguments: Any) -> list[socket]:
+        """Bind as Tornado does: the parent keeps whatever listens."""
+        from tornado.netutil import bind_sockets
+
+        return bind_sockets(port, *arguments)
 
     def add_hook(self, hook: Hook) -> None:
         self._hooks.add(hook)

@@ -19,20 +19,28 @@ from typing import TYPE_CHECKING
 from tornado.ioloop import IOLoop
 
 from . import _process
+from ._grace import Grace
 from ._hooks import Hooks
 from ._mailbox import Mailbox
 from ._modules import Imports, source, traceback_files
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from socket import socket
+    from typing import Any
+
     from ._broken import Broken
     from ._handover import Handover
     from ._hooks import Hook
     from ._observers import News, Observers
     from ._settings import Settings
+    from ._sockets import Carried
     from ._watcher import Changes, Want, Watcher
 
 ARMING_PATIENCE = 2.0  # seconds that a fork, or `stop`, waits for the first survey to end
 LET_GO = 0.002  # seconds until the first survey begins: `start` is to return before that
+
+CLAIMING = 1.0  # seconds the program has to bind its sockets again, once it is up
 
 ADVICE = "start the program with `python -m evreload`, which replaces them all"
 KEPT = "still running the previous version"
@@ -43,8 +51,11 @@ logger = logging.getLogger("evreload")
 class Reloader:
     """The one reloader of a process."""
 
-    def __init__(self, imports: Imports) -> None:
+    def __init__(self, imports: Imports, carried: Callable[[], Carried]) -> None:
         self._imports = imports
+        self._carried = carried
+        self._grace = Grace()
+        self._has_failed = False
         self._hooks = Hooks()
         self._changed: frozenset[str] | None = None
         self._wants: list[Want] = []
@@ -90,6 +101,7 @@ class Reloader:
 
     def wait_after(self, error: BaseException, settings: Settings) -> None:
         """Wait for a change of whatever *error* may have come from, then restart."""
+        self._has_failed = True  # who connects waits for it to be mended
         for path in traceback_files(error):
             self.watch(path)
         logger.error("the program failed; waiting for a change")
@@ -125,6 +137,10 @@ class Reloader:
         self._wants.append(want)
         if self._mailbox:
             self._mailbox.put(want)
+
+    def bind_sockets(self, port: int, *arguments: Any) -> list[socket]:
+        """Bind sockets that the next run will have, too."""
+        return self._carried().bind(port, *arguments)
 
     def add_hook(self, hook: Hook) -> None:
         self._hooks.add(hook)
@@ -217,6 +233,8 @@ class Reloader:
             self._imports.has_started()
             self._watcher.program_is_up()
             logger.info("watching %s", self._watcher)
+            if self._has_carried() and not self._has_failed:
+                IOLoop.current().call_later(CLAIMING, self._carried().drop_unclaimed)
         wants = [item for item in mail if isinstance(item, Want)]
         if wants:
             # A loader of its own kind may run code under another name than the module's file.
@@ -276,6 +294,7 @@ class Reloader:
         if sound is None:
             return
         self._changed = frozenset(sound)
+        await self._grace.finish(self._settings.grace)
         await self._hooks.wait()
         latest = {**self._changes, **self._stale()}  # what was saved just now has not settled
         if latest != self._changes:
@@ -284,6 +303,9 @@ class Reloader:
             sound = await self._broken.sound(lambda: self._changes, KEPT)
         if sound is not None:
             self._restart(sound)
+
+    def _has_carried(self) -> bool:
+        return "evreload._sockets" in sys.modules  # or it was never asked for
 
     def _stale(self) -> Changes:
         return self._watcher.stale() if self._watcher else {}
@@ -305,9 +327,12 @@ class Reloader:
         forget_bytecode(changes)
         told = self.handover.pass_on(changes, owner=os.getpid(), since=since)
         try:
-            _process.restart({VARIABLE: told})
+            sockets = self._carried().hand_over() if self._has_carried() else {}
+            _process.restart({VARIABLE: told, **sockets})
         except OSError as error:
             logger.error("cannot restart: %s; %s", error, KEPT)
+            self._grace.resume()
+            self._carried().take_back()
 
 
 def _located(want: Want) -> Want:
