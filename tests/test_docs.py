@@ -26,8 +26,8 @@ COMMAND = re.compile(r"python(?: -X \S+| -W \S+)* -m evreload (.*)")
 # Options of other programs that the pages speak of.
 FOREIGN = {"--debug", "--group", "--no-reload", "--noreload", "--reload", "--workers"}
 
-# What evreload does not print, but its parser of arguments.
-ARGPARSE = "unrecognized arguments"
+# Variables of the environment that are nobody else's business.
+INTERNAL = {"EVRELOAD_PID", "EVRELOAD_SOCKETS"}
 
 
 def name(page: Path) -> str:
@@ -164,9 +164,7 @@ def test_every_environment_variable_is_in_the_guide():
         for node in ast.walk(ast.parse(path.read_text())):
             text = node.value if isinstance(node, ast.Constant) else None
             if isinstance(text, str) and re.fullmatch(r"EVRELOAD(_[A-Z]+)?|NO_COLOR", text):
-                # Those that are nobody else's business are spoken of together.
-                internal = text == "EVRELOAD_PID"
-                assert internal or f"`{text}" in guide, text
+                assert text in INTERNAL or f"`{text}`" in guide, text
 
 
 @pytest.mark.parametrize(("room", "message"), sorted(set(messages())))
@@ -192,6 +190,13 @@ def test_every_obstacle_and_remedy_is_documented():
 
     for text in [*said, *(part for remedy in REMEDIES.values() for part in remedy)]:
         assert text in page
+
+
+def test_the_guide_shows_the_signature_of_start():
+    assert evreload.start.__doc__
+    signature = re.search(r"``(start\(.*\))``", evreload.start.__doc__)
+    assert signature
+    assert f"### `{signature[1]}`" in (DOCS / "guide.md").read_text()
 
 
 def anchor(heading: str) -> str:
