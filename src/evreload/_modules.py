@@ -172,8 +172,8 @@ class Imports:
         for directory in list(sys.path if path is None else path):
             if type(directory) is str:
                 place = os.path.join(os.path.abspath(directory), last)
-                for path in (place + ".py", place, os.path.join(place, "__init__.py")):
-                    self._tell(path, time.time_ns())
+                for candidate in (place + ".py", place, os.path.join(place, "__init__.py")):
+                    self._tell(candidate, time.time_ns())
 
 
 class _Missing:
