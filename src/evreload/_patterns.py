@@ -54,16 +54,24 @@ def by_globs(globs: Iterable[str]) -> Ignored:
     A glob without a slash is held against each part of the path; one with a slash against the
     whole absolute path, or its end.
     """
-    rules = [(glob, re.compile(translate(_spread(glob)))) for glob in globs]
+    rules = [(glob, _spread(glob)) for glob in globs]
+    parts = [(glob, _compiled(spread)) for glob, spread in rules if os.sep not in spread]
+    wholes = [(glob, _compiled(spread)) for glob, spread in rules if os.sep in spread]
 
     def ignored(path: str) -> str | None:
-        for glob, rule in rules:
-            subjects = [path] if os.sep in glob else path.split(os.sep)
-            if any(rule.match(subject) for subject in subjects):
+        for glob, rule in wholes:
+            if rule.match(path):
+                return glob
+        for glob, rule in parts:
+            if any(map(rule.match, path.split(os.sep))):
                 return glob
         return None
 
     return ignored
+
+
+def _compiled(glob: str) -> re.Pattern[str]:
+    return re.compile(translate(glob))
 
 
 def _spread(glob: str) -> str:

@@ -98,6 +98,8 @@ class Routes:
             self._take(step, kind)
             if kind is not Step.LINK:
                 real = step if kind is Step.DIRECTORY else None
+            if kind is Step.FILE:
+                self._junctions.add(step)  # it may make room for a directory
         self._real[directory] = real
         return real
 
@@ -153,9 +155,12 @@ def _walk(path: str) -> Iterator[tuple[str, Step]]:
         kind = None
         while kind is not (kind := _kind(step)):
             yield step, kind
+        if kind is Step.LINK and links == MOST_LINKS:
+            yield step, Step.MISSING  # as good as
+            return
         if kind is Step.DIRECTORY:
             here = step
-        elif kind is Step.LINK and links < MOST_LINKS:
+        elif kind is Step.LINK:
             links += 1
             target = _target(step)
             if os.path.isabs(target):

@@ -1,0 +1,479 @@
+"""Wanted paths in, settled changes out."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+
+import pytest
+
+from evreload import _git, _watcher
+from evreload._observers import EVERYWHERE, News
+from evreload._watcher import Want, Watcher
+
+DEADLINE = 30  # seconds
+
+
+class Silence:
+    """Observers that never tell of anything by themselves."""
+
+    def __init__(self):
+        self.armed = []
+        self.stopped = False
+
+    def arm(self, directory):
+        self.armed.append(directory)
+
+    def disarm(self, directory):
+        pass
+
+    def stop(self):
+        self.stopped = True
+
+
+class Watching:
+    """A watcher, and what it has delivered."""
+
+    def __init__(self, top, *, debounce=0.0, ignored=lambda path: None):
+        self.top = top
+        self.connected = []
+        self.excuses = set()
+        self.asked = []
+        self.seen = set()
+        self._delivered = asyncio.Queue()
+        self.watcher = Watcher(
+            self._connect,
+            self._delivered.put_nowait,
+            debounce=debounce,
+            excused=self._excused,
+            ignored=ignored,
+        )
+
+    def _connect(self):
+        self.connected.append(Silence())
+        return self.connected[-1]
+
+    def _excused(self, path):
+        self.asked.append(path)
+        return path in self.excuses
+
+    def path(self, name):
+        return str(self.top / name)
+
+    def want(self, *names, since=None, explicit=False):
+        for name in names:
+            self.watcher.want(Want(self.path(name), since or time.time_ns(), explicit))
+
+    def arm(self):
+        self.watcher.survey()
+        self.watcher.program_is_up()
+        self.watcher.receive(set())
+
+    def news(self, *names, unfinished=False):
+        self.watcher.receive({News(self.path(name), unfinished) for name in names})
+
+    async def changes(self):
+        """Wait for the next delivery; return the names in it."""
+        changes = await asyncio.wait_for(self._delivered.get(), DEADLINE)
+        names = {path.removeprefix(f"{self.top}/") for path in changes}
+        self.seen |= names
+        return names
+
+    async def until(self, fact):
+        while not fact():  # noqa: ASYNC110  # nobody tells of it
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+def top(tmp_path):
+    for name in ("cookie", "file", "other"):
+        (tmp_path / name).write_text("1")
+        os.utime(tmp_path / name, ns=(0, 0))
+    return tmp_path.resolve()
+
+
+@pytest.fixture
+def run(top):
+    """Run a coroutine function with a watcher of the files in a directory."""
+
+    def run(test, **options):
+        async def main():
+            watching = Watching(top, **options)
+            watching.want("cookie", "file", "other")
+            watching.arm()
+            await test(watching)
+            # Nothing else was about to be delivered:
+            known = set(watching.seen)
+            (top / "cookie").write_text("changed")
+            watching.news("cookie")
+            assert await watching.changes() - known == {"cookie"}
+
+        asyncio.run(main())
+
+    return run
+
+
+def test_a_change_is_what_the_disk_confirms(run, top):
+    async def test(watching):
+        watching.news("file")
+        (top / "other").write_text("22")
+        watching.news("other")
+        assert await watching.changes() == {"other"}
+
+    run(test)
+
+
+def test_a_change_back_and_forth_is_none(run, top):
+    async def test(watching):
+        (top / "file").rename(top / "away")
+        watching.news("file")
+        (top / "away").rename(top / "file")
+        watching.news("file")
+        (top / "other").write_text("22")
+        watching.news("other")
+        assert await watching.changes() == {"other"}
+
+    run(test, debounce=0.05)
+
+
+def test_several_changes_are_delivered_together(run, top):
+    async def test(watching):
+        for name in ("file", "other"):
+            (top / name).write_text("22")
+            watching.news(name)
+        assert await watching.changes() == {"file", "other"}
+
+    run(test, debounce=0.05)
+
+
+def test_what_was_delivered_comes_with_what_changes_next(run, top):
+    """It may not have compiled: then both are needed."""
+
+    async def test(watching):
+        (top / "file").write_text("22")
+        watching.news("file")
+        assert await watching.changes() == {"file"}
+        (top / "other").write_text("22")
+        watching.news("file", "other")
+        assert await watching.changes() == {"file", "other"}
+
+    run(test)
+
+
+def test_lost_events_are_made_up_for(run, top):
+    async def test(watching):
+        (top / "file").write_text("22")
+        watching.watcher.receive({EVERYWHERE})
+        assert await watching.changes() == {"file"}
+
+    run(test)
+
+
+def test_a_long_survey_is_done_in_slices(run, top, monkeypatch):
+    monkeypatch.setattr(_watcher, "SLICE", 1e-5)
+    (top / "many").mkdir()
+    names = [f"many/{n}" for n in range(300)]
+    for name in names:
+        (top / name).write_text("1")
+
+    async def test(watching):
+        watching.want(*names)
+        watching.news("file")
+        assert watching.watcher.is_surveying
+        await watching.until(lambda: not watching.watcher.is_surveying)
+        (top / names[-1]).write_text("22")
+        watching.watcher.receive({EVERYWHERE})
+        assert await watching.changes() == {names[-1]}
+
+    run(test)
+
+
+def test_a_deleted_file_is_no_change_until_it_is_back(run, top):
+    async def test(watching):
+        (top / "file").unlink()
+        watching.news("file")
+        (top / "other").write_text("22")
+        watching.news("other")
+        assert await watching.changes() == {"other"}
+        (top / "file").write_text("22")
+        watching.news("file")
+        assert await watching.changes() == {"file", "other"}
+
+    run(test)
+
+
+# Suspects
+
+
+def test_what_changed_after_it_was_read_is_a_change(run, top):
+    async def test(watching):
+        (top / "late").write_text("1")
+        read = (top / "late").stat().st_ctime_ns
+        watching.want("late", since=read)
+        watching.news()
+        assert await watching.changes() == {"late"}
+        assert watching.asked == [watching.path("late")]
+
+    run(test)
+
+
+def test_what_changed_before_it_was_read_is_none(run, top):
+    async def test(watching):
+        (top / "late").write_text("1")
+        watching.want("late", since=(top / "late").stat().st_ctime_ns + 1)
+        watching.news()
+
+    run(test)
+
+
+def test_an_excused_suspect_is_watched_all_the_same(run, top):
+    async def test(watching):
+        watching.excuses.add(watching.path("late"))
+        (top / "late").write_text("1")
+        watching.want("late", since=(top / "late").stat().st_ctime_ns)
+        watching.news()
+        await watching.until(lambda: watching.asked)
+        os.utime(top / "late")
+        watching.news("late")
+        assert await watching.changes() == {"late"}
+        assert len(watching.asked) == 1
+
+    run(test)
+
+
+def test_a_suspect_that_changes_once_more_is_not_excused(run, top):
+    async def test(watching):
+        watching.excuses.add(watching.path("late"))
+        (top / "late").write_text("1")
+        watching.want("late", since=(top / "late").stat().st_ctime_ns)
+        watching.news()
+        os.utime(top / "late", ns=(0, 0))
+        assert await watching.changes() == {"late"}
+        assert not watching.asked
+
+    run(test, debounce=0.05)
+
+
+def test_an_older_file_that_is_moved_here_is_not_excused(run, top):
+    """Its age tells nothing of when that was: the program may be long up."""
+
+    async def test(watching):
+        watching.excuses.add(watching.path("file"))
+        (top / "file").unlink()
+        (top / "file").symlink_to("other")
+        watching.watcher.receive({News(watching.path("file")), EVERYWHERE})
+        assert await watching.changes() == {"file"}
+
+    run(test)
+
+
+# Trees
+
+
+def test_whatever_happens_in_a_tree_is_a_change(top):
+    (top / "tree" / "sub").mkdir(parents=True)
+    (top / "tree" / "sub" / "page").write_text("1")
+
+    async def main():
+        watching = Watching(top)
+        watching.want("tree", explicit=True)
+        watching.arm()
+        seen = set()
+
+        async def expect(name, *told):
+            """Deliveries add up as long as nobody restarts."""
+            watching.news(name, *told)
+            seen.add(name)
+            while not seen <= await watching.changes():
+                pass
+
+        (top / "tree" / "sub" / "page").write_text("22")
+        await expect("tree/sub/page")
+        (top / "tree" / "new").write_text("1")
+        await expect("tree/new")
+        (top / "tree" / "new").unlink()
+        (top / "tree" / "a" / "b").mkdir(parents=True)
+        (top / "tree" / "a" / "b" / "c").write_text("1")
+        seen.add("tree/a/b/c")
+        seen.remove("tree/new")
+        await expect("tree/a", "tree/new")
+        (top / "tree" / "sub" / "page").unlink()
+        await expect("tree/sub/page")
+
+    asyncio.run(main())
+
+
+def test_what_never_matters_in_a_tree_is_not_even_looked_at(top):
+    (top / "tree" / ".git").mkdir(parents=True)
+    (top / "tree" / "page~").write_text("1")
+
+    async def main():
+        watching = Watching(top, ignored=lambda path: path.endswith("ignored") and "rule")
+        watching.want("tree", explicit=True)
+        watching.arm()
+        (top / "tree" / "ignored").write_text("1")
+        (top / "tree" / "page~").write_text("22")
+        (top / "tree" / ".git" / "HEAD").write_text("1")
+        watching.news("tree/ignored", "tree/page~", "tree/.git/HEAD")
+        assert not watching.watcher.is_surveying
+        (top / "tree" / "page").write_text("1")
+        watching.watcher.receive({EVERYWHERE})
+        assert await watching.changes() == {"tree/page"}
+        assert watching.path("tree/.git") not in watching.connected[0].armed
+
+    asyncio.run(main())
+
+
+def test_a_cycle_of_links_in_a_tree_ends(top):
+    (top / "tree").mkdir()
+    (top / "tree" / "up").symlink_to("..")
+
+    async def main():
+        watching = Watching(top)
+        watching.want("tree", explicit=True)
+        watching.arm()
+        (top / "tree" / "up").unlink()
+        watching.news("tree/up")
+        assert await watching.changes() == {"tree/up"}
+
+    asyncio.run(main())
+
+
+# Settling
+
+
+def test_git_is_let_finish(run, top):
+    _git._repository.cache_clear()
+    (top / ".git").mkdir()
+    lock = top / ".git" / "index.lock"
+
+    async def test(watching):
+        lock.touch()
+        (top / "file").write_text("22")
+        watching.news("file")
+        loop = asyncio.get_running_loop()
+        loop.call_later(0.2, (top / "other").write_text, "22")
+        loop.call_later(0.2, watching.news, "other")
+        loop.call_later(0.25, lock.unlink)
+        assert await watching.changes() == {"file", "other"}
+        assert not lock.exists()
+
+    run(test)
+    _git._repository.cache_clear()
+
+
+def test_a_writer_is_let_finish(run, top):
+    async def test(watching):
+        (top / "file").unlink()
+        with (top / "file").open("w") as file:
+            watching.news("file", unfinished=True)
+            (top / "other").write_text("22")
+            watching.news("other")
+            await asyncio.sleep(0.1)
+            file.write("22")
+        watching.news("file")
+        assert await watching.changes() == {"file", "other"}
+
+    run(test)
+
+
+def test_a_hard_link_has_no_writer(run, top):
+    async def test(watching):
+        (top / "file").unlink()
+        os.link(top / "other", top / "file")
+        watching.news("file", unfinished=True)
+        assert await watching.changes() == {"file"}
+        assert time.monotonic() - watching.watcher.first_news < _watcher.PATIENCE
+
+    run(test)
+
+
+@pytest.mark.parametrize("at_work", ["git", "a writer", "somebody"])
+def test_nobody_starves_the_reload(run, top, monkeypatch, at_work):
+    monkeypatch.setattr(_watcher, "PATIENCE", 0.1)
+    _git._repository.cache_clear()
+    if at_work == "git":
+        (top / ".git").mkdir()
+        (top / ".git" / "index.lock").touch()
+
+    async def test(watching):
+        async def keep_writing():
+            while at_work == "somebody":
+                os.utime(top / "other")
+                watching.news("other")
+                await asyncio.sleep(0.005)
+
+        task = asyncio.create_task(keep_writing())
+        (top / "file").write_text("22")
+        watching.news("file", unfinished=at_work == "a writer")
+        assert "file" in await watching.changes()
+        task.cancel()
+
+    run(test, debounce=0.05 if at_work == "somebody" else 0)
+    _git._repository.cache_clear()
+
+
+# Arming
+
+
+def test_disarmed_and_armed_again_nothing_is_lost(run, top):
+    async def test(watching):
+        watching.watcher.disarm()
+        assert watching.connected[0].stopped
+        (top / "file").write_text("22")
+        watching.watcher.receive(set())
+        assert len(watching.connected) == 2
+        assert await watching.changes() == {"file"}
+
+    run(test)
+
+
+def test_a_replaced_directory_is_armed_again(run, top):
+    async def test(watching):
+        armed = watching.connected[0].armed
+        armed.clear()
+        watching.watcher.receive({News(str(top))})
+        assert str(top) in armed
+
+    run(test)
+
+
+def test_what_is_stale_is_told_at_once(run, top):
+    async def test(watching):
+        assert watching.watcher.stale() == {}
+        (top / "file").write_text("22")
+        assert list(watching.watcher.stale()) == [watching.path("file")]
+
+    run(test)
+
+
+def test_an_ignored_path_is_watched_only_if_asked_for_by_name(top):
+    async def main():
+        watching = Watching(top, ignored=lambda path: "rule")
+        watching.want("file")
+        watching.want("other", explicit=True)
+        watching.arm()
+        for name in ("file", "other"):
+            (top / name).write_text("22")
+        watching.watcher.receive({EVERYWHERE})
+        assert await watching.changes() == {"other"}
+
+    asyncio.run(main())
+
+
+def test_the_next_run_begins_with_what_is_there(run, top):
+    async def test(watching):
+        (top / "file").write_text("22")
+        watching.news("file")
+        assert await watching.changes() == {"file"}
+        watching.watcher.renew(watching.watcher.stale())
+        watching.want("file", "cookie")
+        watching.watcher.receive(set())
+        assert watching.watcher.stale() == {}
+        watching.watcher.renew({})
+        (top / "other").write_text("22")  # not wanted by the run before
+        watching.news("other")
+        watching.want("cookie")
+
+    run(test)
