@@ -468,7 +468,7 @@ def test_a_child_that_does_not_run_the_loop_leaves_the_parent_alone(app):
     assert app.count("Warning") == 0
 
 
-@pytest.mark.parametrize("pool", ["Pool", "ProcessPoolExecutor"])
+@pytest.mark.parametrize("pool", ["Pool(2)", "Pool(2, None, (), 1)", "ProcessPoolExecutor(2)"])
 def test_the_workers_of_a_pool_end_with_the_program(app, pool):
     start = """
 import concurrent.futures, functools, multiprocessing, warnings
@@ -485,7 +485,7 @@ ProcessPoolExecutor = functools.partial(concurrent.futures.ProcessPoolExecutor, 
 """
     then = f"""
     await armed.event.wait()
-    pool = {pool}(2)
+    pool = {pool}
     print("made", list(pool.map(abs, [-1, -2])), flush=True)
 """
     app.write("app.py", program("children()", ARMED + start, then))

@@ -18,12 +18,15 @@ if TYPE_CHECKING:
 # What the runner is told in place of the pipes to a parent.
 ALONE = "-"  # there is none
 PLAINLY = "="  # nor is anything to be done about a failure
+OF = ",of "  # after the pipes: the program that this is a worker of
 RUNNER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_program.py")
 
 # CPython's options that take a value, attached or in the next argument; see `python --help`.
 WITH_VALUE = "WX"
 TARGETS = "cm"
 LONG_WITH_VALUE = "--check-hash-based-pycs"
+
+POOLS_PATIENCE = 2.0  # seconds until the workers of a pool are killed
 
 
 def split(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -171,6 +174,17 @@ def _started() -> int:
 STARTED = _started()  # the sooner it is asked, the more exactly it can be told
 
 
+def worker_command(command: list[str], pipes: Iterable[int], program: int) -> list[str]:
+    """Return what runs *command*, Python's, as a worker of the process *program*."""
+    flags, _ = split(command[1:])
+    return [command[0], *flags, RUNNER, f"{','.join(map(str, pipes))}{OF}{program}", *command]
+
+
+def program_of(mode: str) -> int | None:
+    """Return the program's process id, if *mode* says that this is a worker of it."""
+    return int(mode.partition(OF)[2] or 0) or None
+
+
 def restart(
     environment: dict[str, str], mode: str = ALONE, arguments: list[str] = ARGUMENTS
 ) -> NoReturn:
@@ -280,6 +294,7 @@ def _end_workers() -> None:
     multiprocessing = sys.modules.get("multiprocessing")
     if multiprocessing is None:
         return
+    _end_pools()
     workers = multiprocessing.active_children()
     for worker in workers:
         worker.terminate()
@@ -289,6 +304,18 @@ def _end_workers() -> None:
             if worker.is_alive():
                 worker.kill()
                 worker.join(1)
+
+
+def _end_pools() -> None:
+    """End the pools as at the end of a program: they replace workers that are merely killed."""
+    import threading
+
+    finalize = getattr(sys.modules.get("multiprocessing.util"), "_run_finalizers", None)
+    if finalize:
+        # On a thread, since it may wait for a worker that never answers.
+        ending = threading.Thread(target=finalize, args=(0,), daemon=True)
+        ending.start()
+        ending.join(POOLS_PATIENCE)
 
 
 def _flush() -> None:
