@@ -169,6 +169,19 @@ def free_port() -> int:
         return one.getsockname()[1]
 
 
+def is_alive(pid: int) -> bool:
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True)
+    return state.stdout.strip()[:1] not in ("", "Z")
+
+
+def assert_gone(pids: set[int]) -> None:
+    """Block until none of *pids* is left."""
+    deadline = time.monotonic() + DEADLINE
+    while alive := [pid for pid in pids if is_alive(pid)]:
+        assert time.monotonic() < deadline, f"still there: {alive}"
+        time.sleep(0.01)
+
+
 @pytest.fixture
 def app(tmp_path: Path):
     directory = tmp_path / "app"

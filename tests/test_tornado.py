@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from conftest import DEADLINE, free_port
+from conftest import assert_gone, free_port, is_alive
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="no fork there")
 
@@ -245,22 +242,6 @@ def workers(app, value: int) -> set[int]:
     pids = {int(pid) for one in found for pid in one[1:3]}
     assert len(pids) == WORKERS + 1
     return pids
-
-
-def assert_gone(pids: set[int]) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while alive := [pid for pid in pids if is_alive(pid)]:
-        assert time.monotonic() < deadline, f"still there: {alive}"
-        time.sleep(0.01)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True)
-    return state.stdout[:1] not in ("", "Z")
 
 
 def save_and_see_all_replaced(app) -> None:

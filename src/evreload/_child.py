@@ -21,6 +21,7 @@ from ._modules import traceback_files
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Iterable
     from socket import socket
     from typing import Any, NoReturn
 
@@ -35,6 +36,7 @@ FOR_HOOKS = 7.0  # seconds; coroutine hooks have less, and say so themselves
 FOR_REQUESTS = 1.0  # seconds, beyond the grace, to notice that they are answered
 STREAM = 1  # SOCK_STREAM, without importing `socket`
 UNIX = 1  # AF_UNIX
+MULTIPROCESSING = f"{os.sep}multiprocessing{os.sep}"
 
 
 class Child:
@@ -52,8 +54,9 @@ class Child:
         self._imports = imports
         self._hooks = Hooks()
         self._since = time.time_ns()
-        self._pid = os.getpid()
+        self._pid = _process.program_of(mode) or os.getpid()
         self._parent = os.getppid()
+        self._follows = False
         self._writes = 0
         self._wished = 0.0
         self._handover: Handover | None = None
@@ -168,6 +171,26 @@ class Child:
 
     def _note(self, path: str, read: int) -> None:
         self._report(_channel.FILE, str(read), path)
+        if MULTIPROCESSING in path:
+            self._follow_spawned()
+
+    def _follow_spawned(self) -> None:
+        """Have the interpreters that multiprocessing starts report, too: no fork of us, they."""
+        util: Any = sys.modules.get("multiprocessing.util")
+        spawn = getattr(util, "spawnv_passfds", None)  # not yet, while it is being imported
+        if spawn is None or self._follows:
+            return
+        self._follows = True
+        pipes = (self._reports, self._requests)
+
+        def spawnv_passfds(path: bytes, args: Iterable[Any], passfds: Iterable[int]) -> Any:
+            command = [os.fsdecode(argument) for argument in args]
+            if any("resource_tracker" in argument for argument in command):  # runs no such code
+                return spawn(path, command, passfds)
+            command = _process.worker_command(command, pipes, self._pid)
+            return spawn(path, command, [*passfds, *pipes])
+
+        util.spawnv_passfds = spawnv_passfds
 
     def _on_write(self, path: str) -> None:
         self._writes += 1

@@ -1,7 +1,8 @@
 """Which paths do not matter.
 
-The owner's thread. In a watched directory version control's folders, bytecode and the temporary
-files of editors don't; what else, there or among the imported, is for the user to say.
+The owner's thread. In a watched directory version control's folders, bytecode, the caches of
+checkers and the temporary files of editors don't; what else, there or among the imported, is for
+the user to say.
 """
 
 from __future__ import annotations
@@ -11,7 +12,11 @@ import re
 from collections.abc import Callable, Iterable
 from fnmatch import translate
 
-FOLDERS = frozenset({".git", ".hg", ".svn", ".bzr", "_darcs", "CVS", ".jj", "__pycache__"})
+FOLDERS = frozenset(
+    {".git", ".hg", ".svn", ".bzr", "_darcs", "CVS", ".jj"}
+    # A checker that is run again for what it has written itself would never come to an end.
+    | {"__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".hypothesis"}
+)
 
 TEMPORARY = (
     "*~",  # emacs, gedit, nano, vim: the version before

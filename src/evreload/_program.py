@@ -118,6 +118,9 @@ def _main() -> None:
         _run_alone(evreload, target)
     elif mode == evreload._process.PLAINLY:
         run(target)
+    elif evreload._process.program_of(mode):
+        evreload._become_child(mode)
+        run(target)
     else:
         _run_as_child(evreload, mode, target)
 

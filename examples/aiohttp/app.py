@@ -1,0 +1,22 @@
+"""Run `python -m evreload app.py` in this directory, then edit greeting.py."""
+
+import os
+
+from aiohttp import web
+from greeting import GREETING
+
+
+async def page(request: web.Request) -> web.Response:
+    return web.json_response({"greeting": GREETING, "pid": os.getpid()})
+
+
+async def clean_up(app: web.Application) -> None:
+    print("the server ends in its own time", flush=True)
+
+
+app = web.Application()
+app.add_routes([web.get("/", page)])
+app.on_cleanup.append(clean_up)
+
+if __name__ == "__main__":
+    web.run_app(app, host="127.0.0.1", port=int(os.environ.get("PORT", "8080")))

@@ -1,0 +1,210 @@
+"""The real frameworks, each from its example, under the command."""
+
+from __future__ import annotations
+
+import http.client
+import importlib.util
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from conftest import DEADLINE, assert_gone, free_port
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the command runs in one process")
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+class Server(NamedTuple):
+    example: str
+    command: str
+    needs: str  # packages
+    workers: str = ""  # what is said of each, before its process id
+    farewell: str = ""  # what its shutdown prints
+
+
+SERVERS = {
+    "uvicorn": Server(
+        "fastapi", "-m uvicorn --port {port} app:app", "fastapi uvicorn", farewell="its own time"
+    ),
+    "uvicorn-workers": Server(
+        "fastapi",
+        "-m uvicorn --workers 2 --port {port} app:app",
+        "fastapi uvicorn",
+        workers="Started server process [",
+    ),
+    "flask-run": Server("flask", "-m flask run --no-reload --port {port}", "flask"),
+    "flask-debug": Server("flask", "-m flask --debug run --no-reload --port {port}", "flask"),
+    "flask-app.run": Server("flask", "app.py", "flask"),
+    "django": Server("django", "manage.py runserver --noreload {port}", "django"),
+    "aiohttp": Server("aiohttp", "app.py", "aiohttp", farewell="its own time"),
+    "gunicorn": Server(
+        "gunicorn",
+        "-m gunicorn -w 2 -b 127.0.0.1:{port} app:app",
+        "gunicorn",
+        workers="Booting worker with pid: ",
+    ),
+    "hypercorn": Server(
+        "hypercorn", "-m hypercorn -b 127.0.0.1:{port} app:app", "hypercorn starlette"
+    ),
+}
+
+
+def copy_example(app, name: str, needs: str) -> None:
+    for package in needs.split():
+        if not importlib.util.find_spec(package):
+            pytest.skip(f"{package} is not installed")
+    shutil.copytree(
+        EXAMPLES / name,
+        app.directory,
+        dirs_exist_ok=True,
+        ignore=shutil.ignore_patterns("__pycache__", ".*"),
+    )
+
+
+def ask(port: int) -> dict[str, str | int] | None:
+    """Return the server's answer; None as long as there is none."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
+    try:
+        connection.request("GET", "/")
+        return json.load(connection.getresponse())
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+def await_answer(app, port: int, greeting: str) -> int:
+    """Block until the server answers with *greeting*; return the process that did."""
+    deadline = time.monotonic() + DEADLINE
+    while (answer := ask(port) or {}).get("greeting") != greeting:
+        assert time.monotonic() < deadline, f"{answer} after:\n{app.output}"
+        time.sleep(0.01)
+    return int(answer["pid"])
+
+
+def workers(app, port: int, greeting: str, told: str) -> set[int]:
+    """Return the process ids of all workers, once one has answered with *greeting*."""
+    lines = [app.line(told) for _ in range(2)] if told else []
+    found = {int(line.partition(told)[2].rstrip("]")) for line in lines}
+    one = await_answer(app, port, greeting)
+    assert not found or one in found
+    return found | {one}
+
+
+@pytest.mark.parametrize("server", SERVERS.values(), ids=SERVERS)
+def test_a_server_answers_with_the_new_code(app, server):
+    copy_example(app, server.example, server.needs)
+    port = free_port()
+    command = server.command.format(port=port).split()
+    app.start("-m", "evreload", "--stop-timeout", "20", *command, PORT=str(port))
+    old = workers(app, port, "Hello", server.workers)
+    if app.count("evreload: watching") == 0:
+        app.armed()
+    for greeting in ("Good morning", "Good evening"):
+        app.write("greeting.py", f'GREETING = "{greeting}"')
+        app.line("greeting.py modified; restarting server")
+        new = workers(app, port, greeting, server.workers)
+        assert not old & new
+        assert_gone(old)
+        old = new
+    app.signal(15)
+    app.wait()
+    assert_gone(old)
+    assert app.count("modified; restarting server") == 2, app.output
+    if server.farewell:
+        assert app.count(server.farewell) == 3, app.output
+
+
+@pytest.mark.parametrize("runner", ["pytest", "unittest"])
+def test_a_test_runner_runs_again(app, runner):
+    copy_example(app, "pytest", runner)
+    good, bad = {"pytest": ("1 passed", "1 failed"), "unittest": ("OK", "FAILED")}[runner]
+    app.start("-m", "evreload", "-m", runner)
+    app.line(good)
+    app.line("program exited with status 0; waiting for a change")
+    app.write("total.py", "def total(prices): return 0")
+    app.line("total.py modified; restarting server")
+    app.line(bad)
+    app.line("program exited with status 1; waiting for a change")
+    app.write("total.py", "def total(prices): return sum(prices)")
+    app.line(good)
+    test = (app.directory / "test_total.py").read_text()
+    app.write("test_total.py", test.replace("== 3", "== 4"))
+    app.line("test_total.py modified; restarting server")
+    app.line(bad)
+    assert app.count("restarting server") == 3, app.output
+
+
+def test_mypy_runs_again(app):
+    copy_example(app, "pytest", "mypy")
+    app.start("-m", "evreload", "-w", ".", "-m", "mypy", ".")
+    app.line("Success: no issues found")
+    app.line("program exited with status 0; waiting for a change")
+    app.write("total.py", "def total(prices: list[int]) -> int: return 'all'")
+    app.line("total.py modified; restarting server")
+    app.line("Incompatible return value type")
+    app.line("program exited with status 1; waiting for a change")
+    app.write("total.py", "def total(prices: list[int]) -> int: return 1")
+    app.line("total.py modified; restarting server")
+    app.line("Success: no issues found")
+    assert app.count("restarting server") == 2, app.output
+
+
+def test_a_program_may_end_in_its_own_time(app):
+    app.write("helper.py", "VALUE = 1")
+    app.write(
+        "app.py",
+        """
+        import signal, socket, sys, time
+        import helper
+
+        def save(number, frame):
+            print("saving", helper.VALUE, flush=True)
+            time.sleep(0.3)
+            print("saved", helper.VALUE, flush=True)
+            sys.exit()  # a while after it was asked to
+
+        signal.signal(signal.SIGTERM, save)
+        socket.create_server(("127.0.0.1", 0))
+        print("ready", helper.VALUE, flush=True)
+        while True:
+            signal.pause()
+        """,
+    )
+    app.start("-m", "evreload", "--stop-timeout", "20", "app.py")
+    app.line("ready 1")
+    if app.count("evreload: watching") == 0:
+        app.armed()
+    app.write("helper.py", "VALUE = 2")
+    app.line("ready 2")
+    assert app.count("saved 1") == 1, app.output
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_what_the_workers_of_multiprocessing_import_counts(app, method):
+    app.write("helper.py", "VALUE = 1")
+    app.write("job.py", "def work():\n    import helper\n    return helper.VALUE")
+    app.write(
+        "app.py",
+        f"""
+        import multiprocessing, sys
+        import job
+
+        if __name__ == "__main__":
+            with multiprocessing.get_context("{method}").Pool(2) as pool:
+                print("value", pool.apply(job.work), "helper" in sys.modules, flush=True)
+        """,
+    )
+    app.start("-m", "evreload", "app.py")
+    app.line("value 1 False")
+    app.line("program exited with status 0; waiting for a change")
+    if app.count("evreload: watching") == 0:
+        app.armed()
+    app.write("helper.py", "VALUE = 2")
+    app.line("helper.py modified; restarting server")
+    app.line("value 2 False")
