@@ -53,6 +53,7 @@ class Child:
         self._records = Records()
         self._imports = imports
         self._hooks = Hooks()
+        self._pipe = os.fstat(self._reports)
         self._since = time.time_ns()
         self._pid = _process.program_of(mode) or os.getpid()
         self._parent = os.getppid()
@@ -167,7 +168,9 @@ class Child:
 
     def _report(self, *record: str) -> None:
         with contextlib.suppress(OSError):  # the parent has died, and we shall shortly
-            os.write(self._reports, pack(record))
+            # A daemon closes what it has inherited, and then the number may mean another file.
+            if os.path.samestat(os.fstat(self._reports), self._pipe):
+                os.write(self._reports, pack(record))
 
     def _note(self, path: str, read: int) -> None:
         self._report(_channel.FILE, str(read), path)

@@ -27,7 +27,7 @@ examples:
   python -m evreload -w config/ -i '*.log' -m uvicorn app:app
   python -m evreload --until-success -m pytest -x
 
-The same settings may stand in the nearest pyproject.toml, under [tool.evreload].
+The same settings may stand in pyproject.toml, under [tool.evreload].
 """
 DESCRIPTION = "Run a program, and run it again the moment its source changes."
 
@@ -58,7 +58,12 @@ def _supervise(options: Options) -> NoReturn:
     guardian = Guardian()
     # The program starts at once; what we need for watching it is imported meanwhile.
     first = Run(options.target, keep_sockets=options.keep_sockets)
+    guardian.protect(first.pid)
     first.go()
+    # They wait until the supervisor is there to take them.
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    _process.adopt_orphans()
     from . import _console
     from ._supervisor import Supervisor
 
@@ -83,23 +88,27 @@ class _Parser(argparse.ArgumentParser):
         raise BadInput(f"{message} (see {PROG} --help)")
 
 
+class _Format(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28)  # one line an option: it fits on a screen
+
+
 def _parser() -> _Parser:
     parser = _Parser(
         prog=PROG,
         usage=USAGE,
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Format,
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("-m", dest="module", nargs=argparse.REMAINDER, metavar="MODULE", help="run a module")
-    add("target", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    add("-m", metavar="MODULE", help="run a module")
     add("-w", "--watch", action="append", metavar="PATH", help="watch a file or directory, too")
     add("-i", "--ignore", action="append", metavar="GLOB", help="do not restart for these paths")
     add("--no-gitignore", dest="gitignore", action="store_false",
-        help="in a watched directory, watch what git ignores, too")  # fmt: skip
+        help="in a watched directory, keep what git ignores")  # fmt: skip
     add("--until-success", action="store_true", help="end when the program ends with status 0")
     add("--poll", action="store_true", help="look at the files instead of awaiting events")
     add("--check-time", metavar="MS", help="how often to look, where events can't be had (500)")
@@ -121,9 +130,9 @@ def parse(arguments: list[str]) -> Options:
 
     Raises BadInput for what is unknown or wrong in either.
     """
-    given = vars(_parser().parse_args(arguments))
-    module, rest = given.pop("module", None), given.pop("target", [])
-    target = ["-m", *module] if module is not None else rest[rest[:1] == ["--"] :]
+    parser = _parser()
+    ours, target = _split(arguments, parser)
+    given = vars(parser.parse_args(ours))
     if target in ([], ["-m"]):
         raise BadInput(f"give a script to run, or a module with -m (see {PROG} --help)")
     here = os.getcwd()
@@ -131,6 +140,24 @@ def parse(arguments: list[str]) -> Options:
     environment = {} if poll is None else {"poll": poll}
     told = {**_from_project(here), **environment, **_convert(given, here, "--{}")}
     return Options(target=target, **told)
+
+
+def _split(arguments: list[str], parser: _Parser) -> tuple[list[str], list[str]]:
+    """Part our own options from the target, which argparse would not leave as it is."""
+    with_value = {
+        name for one in parser._actions if one.nargs is None for name in one.option_strings
+    }
+    index = 0
+    while index < len(arguments) and arguments[index].startswith("-"):
+        argument, rest = arguments[index], arguments[index + 1 :]
+        if argument == "--":
+            return arguments[:index], rest
+        flags, m, name = argument.partition("m")
+        if m and set(flags[1:]) <= {"c", "q", "v"}:  # -m, -mNAME, -qm
+            ours = [flags] if flags != "-" else []
+            return [*arguments[:index], *ours], ["-m", *([name] if name else []), *rest]
+        index += 2 if argument in with_value else 1
+    return arguments[:index], arguments[index:]
 
 
 def _from_project(directory: str) -> dict[str, Any]:
@@ -142,8 +169,12 @@ def _from_project(directory: str) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
             table = tomllib.load(file).get("tool", {}).get("evreload", {})
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:  # of TOML, or of UTF-8
         raise BadInput(f"cannot read {path}: {error}") from None
+    except AttributeError:
+        raise BadInput(f"'tool' must be a table in {path}") from None
+    if not isinstance(table, dict):
+        raise BadInput(f"'evreload' must be a table under [tool] in {path}")
     known = {name.replace("_", "-") for name in Options._fields} - {"target"}
     for key in table:
         if key.replace("_", "-") not in known:
@@ -244,8 +275,8 @@ def _check_module(name: str) -> None:
         if spec is None:
             raise BadInput(f"there is no module {name!r} to run from {os.getcwd()}")
         where = spec.submodule_search_locations
-        if where is None:
-            break
+        if where is None and count < len(parts):
+            raise BadInput(f"there is no module {name!r} to run: {spec.name!r} is no package")
     if where is not None and _find(name + ".__main__", where) is None:
         raise BadInput(f"the package {name!r} has no __main__.py to run")
 

@@ -19,7 +19,7 @@ CLEAR = "\033[H\033[2J\033[3J"
 def configure(*, quiet: bool, verbose: bool) -> None:
     """Print what the logger `evreload` says: problems only if *quiet*, reasons if *verbose*."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Line(coloured=_is_terminal() and "NO_COLOR" not in os.environ))
+    handler.setFormatter(_Line(coloured=_is_terminal() and not os.environ.get("NO_COLOR")))
     logger = logging.getLogger("evreload")
     logger.addHandler(handler)
     logger.propagate = False
@@ -36,9 +36,26 @@ def clear() -> None:
         sys.stderr.flush()
 
 
+def has_keyboard() -> bool:
+    """Whether we are in the foreground of a terminal, whose Ctrl-C reaches all of our group."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:  # it was hung up
+        return False
+    finally:
+        os.close(terminal)
+
+
 def shorten(path: str) -> str:
     """Return *path* relative to the working directory, if it lies beneath."""
-    here = os.getcwd() + os.sep
+    try:
+        here = os.getcwd() + os.sep
+    except OSError:  # it was removed
+        return path
     return path.removeprefix(here)
 
 

@@ -9,13 +9,21 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn
+
+# In the environment of the program, and of whatever it starts: our process id.
+MARK = "EVRELOAD_PID"
+
+
+def family(pid: int) -> list[int]:
+    """Return *pid* and the processes that descend from it."""
+    return [pid, *descendants(pid)]
 
 
 def descendants(pid: int) -> Iterator[int]:
     """Yield the processes that descend from *pid*, parents first."""
-    children_of = _children_of if os.path.exists("/proc/self/task") else _by_ps()
+    children_of = _children_of if os.path.exists("/proc/thread-self/children") else _by_ps()
     todo = [pid]
     while todo:
         found = children_of(todo.pop(0))
@@ -23,24 +31,33 @@ def descendants(pid: int) -> Iterator[int]:
         todo += found
 
 
-def kill(pids: list[int], number: int) -> None:
+def marked(supervisor: int) -> Iterator[int]:
+    """Yield the processes that bear the mark of *supervisor*, on Linux.
+
+    With it ends their relationship: then they are children of whoever takes in orphans.
+    """
+    mark = f"{MARK}={supervisor}".encode()
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError), open(f"/proc/{name}/environ", "rb") as file:
+            if mark in file.read().split(b"\0"):
+                yield int(name)
+
+
+def send(pids: Iterable[int], number: int) -> None:
     """Send a signal to those of *pids* that are still there."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, number)
 
 
-def kill_all(pid: int) -> None:
-    """End *pid* and all that descends from it, at once."""
-    doomed = {pid}
-    while True:
+def kill_all(members: Callable[[], Iterable[int]]) -> None:
+    """End *members*, which are asked for until there are no others, at once."""
+    doomed: set[int] = set()
+    while found := set(members()) - doomed:
         # Stopped first, they can't fork away from under our hands.
-        kill(list(doomed), signal.SIGSTOP)
-        found = set(descendants(pid)) - doomed
-        if not found:
-            break
+        send(found, signal.SIGSTOP)
         doomed |= found
-    kill(list(doomed), signal.SIGKILL)
+    send(doomed, signal.SIGKILL)
 
 
 def _children_of(pid: int) -> list[int]:
@@ -70,18 +87,21 @@ class Guardian:
 
     It waits on a pipe that only the supervisor can close. `PR_SET_PDEATHSIG` would do for the
     program alone, not for its workers, and not on other systems than Linux. Make it before
-    there are threads: it is a fork of the supervisor.
+    there are threads: it is a fork of the supervisor. It has a session of its own, so that it
+    outlives even a SIGKILL for the whole process group.
     """
 
     def __init__(self) -> None:
         receiver, self._sender = os.pipe()
+        supervisor = os.getpid()
         self._pid = os.fork()
         if self._pid == 0:
             try:
-                _guard(receiver)
+                _guard(receiver, supervisor)
             finally:
                 os._exit(1)
         os.close(receiver)
+        os.environ[MARK] = str(supervisor)
 
     def protect(self, *pids: int) -> None:
         """From now on these are what would have to be ended."""
@@ -100,19 +120,22 @@ class Guardian:
         return self._pid
 
 
-def _guard(receiver: int) -> NoReturn:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP, signal.SIGUSR1):
+def _guard(receiver: int, supervisor: int) -> NoReturn:
+    os.setsid()
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_IGN)
     # Nothing of the supervisor's may be kept open by us: a reader waits for the end of its output.
     null = os.open(os.devnull, os.O_RDWR)
-    for standard in range(3):
+    for standard in {0, 1, 2} - {receiver}:
         os.dup2(null, standard)
-    if receiver != 3:
-        os.dup2(receiver, 3)
-    os.closerange(4, os.sysconf("SC_OPEN_MAX") if os.sysconf("SC_OPEN_MAX") > 0 else 4096)
-    protected = b""
-    while told := os.read(3, 4096):
-        protected = told.splitlines()[-1]
-    for pid in map(int, protected.split()):
-        kill_all(pid)
+    for descriptor in map(int, os.listdir("/dev/fd")):
+        if descriptor > 2 and descriptor != receiver:
+            with contextlib.suppress(OSError):  # it was for listing them
+                os.close(descriptor)
+    protected: list[int] = []
+    while told := os.read(receiver, 4096):
+        protected = [int(pid) for pid in told.splitlines()[-1].split()]
+    kill_all(lambda: [one for pid in protected for one in family(pid)])
+    if os.path.exists("/proc/self/environ"):
+        kill_all(lambda: marked(supervisor))
     os._exit(0)

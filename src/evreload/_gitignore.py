@@ -16,6 +16,16 @@ class Gitignore:
 
     def __init__(self) -> None:
         self._spec = functools.lru_cache(maxsize=None)(_read)
+        self._tops: set[str] = set()
+
+    def ask_for(self, directory: str) -> None:
+        """Let *directory* count, though git may ignore it: it was asked for by name."""
+        if self.rule(directory):
+            self._tops.add(directory)
+
+    def forget(self) -> None:
+        """Read the ``.gitignore`` files again."""
+        self._spec.cache_clear()
 
     def rule(self, path: str) -> str | None:
         """Return the file by which *path* is ignored, or None if it is not."""
@@ -34,9 +44,12 @@ class Gitignore:
                 if verdict is not None:
                     return os.path.join(directory, ".gitignore") if verdict else None
             parent, name = os.path.split(directory)
-            if parent == directory or os.path.exists(os.path.join(directory, ".git")):
+            if parent == directory or self._is_top(directory):
                 return None
             directory, relative = parent, f"{name}/{relative}"
+
+    def _is_top(self, directory: str) -> bool:
+        return directory in self._tops or os.path.exists(os.path.join(directory, ".git"))
 
 
 def _read(directory: str) -> GitIgnoreSpec | None:

@@ -185,6 +185,13 @@ def program_of(mode: str) -> int | None:
     return int(mode.partition(OF)[2] or 0) or None
 
 
+def interpreter_missing() -> str | None:
+    """Return what keeps Python from being started again, or None if it is still there."""
+    if os.access(EXECUTABLE, os.X_OK):
+        return None
+    return f"the interpreter {EXECUTABLE} is not there any more"
+
+
 def restart(
     environment: dict[str, str], mode: str = ALONE, arguments: list[str] = ARGUMENTS
 ) -> NoReturn:
@@ -194,8 +201,8 @@ def restart(
     process runs on. On Windows, where nothing can take a process's place, the program begins in
     another and this one ends.
     """
-    if not os.access(EXECUTABLE, os.X_OK):
-        raise FileNotFoundError(f"the interpreter {EXECUTABLE} is not there any more")
+    if reason := interpreter_missing():
+        raise FileNotFoundError(reason)
     _end_workers()
     _flush()
     here = _directory()
@@ -262,7 +269,7 @@ else:
     def _exec(command: list[str], environment: dict[str, str]) -> NoReturn:
         _clear_timers()
         _restore_signals()
-        _restore_terminal()
+        restore_terminal()
         os.execve(command[0], command, environment)
 
     def _clear_timers() -> None:
@@ -277,7 +284,7 @@ else:
                 with contextlib.suppress(ValueError):  # only the main thread may
                     _signal.signal(number, _signal.SIG_DFL)
 
-    def _restore_terminal() -> None:
+    def restore_terminal() -> None:
         """Give the terminal back its modes, which getpass, pdb or curses may have changed."""
         if TERMINAL is None:
             return

@@ -103,7 +103,7 @@ class Reloader:
         """Wait for a change of whatever *error* may have come from, then restart."""
         self._has_failed = True  # who connects waits for it to be mended
         for path in traceback_files(error):
-            self.watch(path)
+            self._want(path, self.handover.since)  # it may be mended already
         logger.error("the program failed; waiting for a change")
         self.wait(settings)
 
@@ -131,9 +131,12 @@ class Reloader:
 
     def watch(self, path: str) -> None:
         """Watch *path*, an absolute one, and all beneath it if it is a directory."""
+        self._want(path, time.time_ns())
+
+    def _want(self, path: str, since: int) -> None:
         from ._watcher import Want
 
-        want = Want(path, time.time_ns(), explicit=True)
+        want = Want(path, since, explicit=True)
         self._wants.append(want)
         if self._mailbox:
             self._mailbox.put(want)

@@ -15,6 +15,8 @@ from ._channel import Record, Records, pack
 
 PIPE_SIZE = 1 << 20  # bytes: a program imports thousands of files before we may come to read
 
+MOST_AT_ONCE = 1 << 15  # bytes; half of what a pipe holds, and the program reads at one go
+
 
 class Run:
     """A process of the program, from its start to its end.
@@ -44,9 +46,14 @@ class Run:
         self.service.setblocking(False)
         with service:
             kept = (service.fileno(),) if keep_sockets else ()
-            self.pid = _process.spawn(target, (reports, requests, *kept))
-        os.close(reports)
-        os.close(requests)
+            try:
+                self.pid = _process.spawn(target, (reports, requests, *kept))
+            except OSError:
+                self.close()
+                raise
+            finally:
+                os.close(reports)
+                os.close(requests)
 
     def go(self, *handed_over: str) -> None:
         """Let the program begin."""
@@ -93,12 +100,22 @@ class Run:
 
     def may_have_written(self, path: str) -> bool:
         """Whether *path* may have been written by the program as it started."""
-        return self._may_have_written_anything or path in self._written
+        if self._may_have_written_anything or path in self._written:
+            return True
+        # It is told before it is done; but the event of it may have been read first.
+        signs = ((_channel.WROTE, path), (_channel.SPAWNED,))
+        return any(record in signs for record in self.peek())
 
-    def request_to_prepare(self, grace: float, changed: list[str]) -> None:
-        """Have requests in progress answered, and the reload hooks run."""
-        os.write(self._requests, pack((_channel.PREPARE, str(grace), *changed)))
+    def request_to_prepare(self, grace: float, changed: list[str]) -> bool:
+        """Have requests in progress answered, and the reload hooks run; False if it can't hear."""
+        while len(request := pack((_channel.PREPARE, str(grace), *changed))) > MOST_AT_ONCE:
+            changed = changed[: len(changed) // 2]
+        try:
+            os.write(self._requests, request)
+        except OSError:
+            return False
         self.signal(signal.SIGURG)
+        return True
 
     def signal(self, number: int) -> None:
         if self.status is None:

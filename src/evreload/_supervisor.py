@@ -7,6 +7,7 @@ It ties the other rooms together; only the command imports it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -18,7 +19,7 @@ from tornado.ioloop import IOLoop
 from . import _channel, _console, _gitignore, _patterns, _process
 from ._broken import Broken
 from ._channel import Record
-from ._family import Guardian, descendants, kill, kill_all
+from ._family import Guardian, descendants, family, kill_all, send
 from ._files import forget_bytecode
 from ._handover import MOST_PATHS, Handover
 from ._mailbox import Mailbox
@@ -34,6 +35,8 @@ CLAIMING = 1.0  # seconds the program has to bind the other addresses after the 
 REPORT_DELAY = 0.02  # seconds; what changes until then is noticed all the same
 STANDBY_DELAY = 0.2  # seconds; the program goes first
 INTERRUPTED = 128 + signal.SIGINT
+A_MOMENT = 0.1  # seconds in which an interrupted program ends, mostly
+PRESSED_AGAIN = 0.5  # seconds; npm and others pass on at once a Ctrl-C that everybody got
 
 logger = logging.getLogger("evreload")
 
@@ -56,6 +59,8 @@ class Supervisor:
         self._reaped = asyncio.Event()  # anything
         self._is_stopping = False
         self._announced = False
+        self._cause = 0.0  # when that happened which the present run is for; by time.monotonic
+        self._interrupted = 0.0  # when; by time.monotonic
 
     def run(self) -> int:
         """Supervise until the end; return the status to exit with."""
@@ -65,13 +70,14 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         self._end: asyncio.Future[int] = loop.create_future()
         for number, handler in self._signal_handlers().items():
-            loop.add_signal_handler(number, handler)
-        _process.adopt_orphans()
+            if number not in _process.IGNORED:  # as nohup has SIGHUP
+                loop.add_signal_handler(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, _process.MASK)
         self._watch()
         self._attend(self._run)
         self._reap()  # it may have ended already
         status = await self._end
-        await self._stop_everything()
+        await self._stop_everything(status)
         self._watcher.disarm()
         return status
 
@@ -88,19 +94,24 @@ class Supervisor:
 
     def _watch(self) -> None:
         options = self._options
+        self._gitignore = _gitignore.Gitignore()
         self._watcher = Watcher(
             self._connect,
             self._restart_for,
             debounce=options.debounce,
             excused=self._is_excused,
             ignored=_patterns.by_globs(options.ignore),
-            left_out=_gitignore.Gitignore().rule if options.gitignore else lambda path: None,
+            left_out=self._gitignore.rule if options.gitignore else lambda path: None,
         )
         self._mailbox = Mailbox(IOLoop.current(), self._watcher.receive)
-        for path in self._options.watch:
-            self._watcher.want(Want(path, self._run.since, explicit=True))
+        self._want_by_options(self._run.since)
         self._watcher.survey()
         self._mailbox.open()
+
+    def _want_by_options(self, since: int) -> None:
+        for path in self._options.watch:
+            self._gitignore.ask_for(path)
+            self._watcher.want(Want(path, since, explicit=True))
 
     def _connect(self) -> Observers:
         observers = Observers(
@@ -114,12 +125,8 @@ class Supervisor:
         return observers
 
     def _is_excused(self, path: str) -> bool:
-        # What the program writes it tells before; but the event may have been read first.
-        for record in self._run.peek():
-            if record[0] in (_channel.WROTE, _channel.SPAWNED):
-                self._run.heed(record)
-        asyncio.get_running_loop().call_soon(self._read_on, self._run)
         may_be_own = self._run.may_have_written(path)
+        asyncio.get_running_loop().call_soon(self._read_on, self._run)  # what that has peeked at
         return self._handover.excused(path, may_be_own=may_be_own)
 
     # What the program tells
@@ -155,21 +162,28 @@ class Supervisor:
         """Take in what the program has told; return whether there may be more."""
         records = run.read()
         wants: set[News | Want] = set()
+        serving_since = 0.0
         for record in records:
             run.heed(record)
             if want := _wanted(record, run):
                 wants.add(want)
+                if want.explicit:
+                    self._gitignore.ask_for(want.path)
             elif record[0] == _channel.BOUND:
-                self._is_up(run, serving_since=float(record[1]))
+                serving_since = float(record[1])
             elif record[0] == _channel.PREPARED:
                 self._on_prepared(record[1:])
             elif record[0] == _channel.RELOAD:
                 self._restart_for({})
             elif record[0] == _channel.RELOADING:
                 logger.info("restarting server")
+                self._cause = time.monotonic()
                 self._renew({}, self._watcher.stale(), run.since)
+                asyncio.get_running_loop().call_later(STARTING, self._is_up, run)
         if wants:
             self._watcher.receive(wants)
+        if serving_since:
+            self._is_up(run, serving_since)
         return bool(records)
 
     def _is_up(self, run: Run, serving_since: float = 0.0) -> None:
@@ -178,8 +192,8 @@ class Supervisor:
         run.is_up = True
         asyncio.get_running_loop().call_later(STANDBY_DELAY, self._stand_by, run)
         self._watcher.program_is_up()
-        if serving_since and self._handover.changed:
-            elapsed = serving_since - self._watcher.first_news
+        if serving_since and self._handover.generation:
+            elapsed = serving_since - self._cause
             logger.info("serving again after %.0f ms", elapsed * 1000)
         if serving_since:
             asyncio.get_running_loop().call_later(CLAIMING, self._drop_unclaimed, run)
@@ -230,6 +244,7 @@ class Supervisor:
         while self._read(run):
             pass
         self._shelf.serve(run.service)
+        _process.restore_terminal()
         self._exited.set()
         if self._is_stopping:
             return
@@ -251,8 +266,11 @@ class Supervisor:
 
     def _interrupt(self) -> None:
         """Ctrl-C: the program got it, too. Once more, and nobody is waited for."""
-        if self._end.done():
-            kill_all(self._run.pid)
+        now = time.monotonic()
+        if not self._interrupted:
+            self._interrupted = now
+        elif self._run.status is None and now - self._interrupted > PRESSED_AGAIN:
+            kill_all(lambda: family(self._run.pid))
         self._finish(INTERRUPTED)
 
     def _finish(self, status: int) -> None:
@@ -263,13 +281,25 @@ class Supervisor:
 
     def _restart_for(self, changes: Changes) -> None:
         self._changes = changes
+        self._cause = self._watcher.first_news if changes else time.monotonic()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._replace())
 
     async def _replace(self) -> None:
+        try:
+            await self._replace_if_sound()
+        except OSError as error:
+            logger.error("cannot start the program: %s; waiting for a change", error)
+        except Exception:
+            logger.exception("cannot start the program; waiting for a change")
+
+    async def _replace_if_sound(self) -> None:
         stance = self._stance()
         considered = await self._broken.sound(lambda: self._changes, stance, _console.shorten)
         if considered is None:
+            return
+        if reason := _process.interpreter_missing():
+            logger.error("cannot restart: %s; %s", reason, stance)
             return
         if self._options.clear:
             _console.clear()
@@ -298,7 +328,10 @@ class Supervisor:
     async def _prepare(self, run: Run, changes: Changes) -> None:
         """Have requests in progress answered and the hooks run, if that can be had in time."""
         self._prepared = asyncio.Event()
-        run.request_to_prepare(self._options.grace, sorted(changes)[:MOST_PATHS])
+        if not run.request_to_prepare(self._options.grace, sorted(changes)[:MOST_PATHS]):
+            self._prepared = None
+            logger.warning("the program has closed the pipe through which it is told to prepare")
+            return
         waits = [asyncio.ensure_future(one.wait()) for one in (self._prepared, self._exited)]
         timeout = self._options.grace + run.wished
         done, pending = await asyncio.wait(
@@ -313,29 +346,32 @@ class Supervisor:
     async def _stop(self, run: Run) -> None:
         """End *run* by its deadline, and whatever it has left behind."""
         self._is_stopping = True
-        deadline = time.monotonic() + (self._options.stop_timeout or float("inf"))
+        deadline = self._deadline()
         if run.status is None:
             run.signal(self._options.stop_signal)
             run.signal(signal.SIGCONT)  # a stopped program could not heed it
-            if not await _happens(self._exited, deadline):
-                logger.debug("the program did not end in time")
+            await _happens(self._exited, deadline)
         if run.status is None:
-            kill_all(run.pid)
+            logger.debug("the program did not end in time")
+            kill_all(lambda: family(run.pid))
             await self._exited.wait()
         await self._stop_orphans(deadline)
         self._is_stopping = False
 
+    def _deadline(self) -> float:
+        return time.monotonic() + (self._options.stop_timeout or float("inf"))
+
     async def _stop_orphans(self, deadline: float) -> None:
         """End what the program has left behind: workers whose parent would not wait, say."""
         if orphans := self._orphans():
-            kill(orphans, self._options.stop_signal)
-            kill(orphans, signal.SIGCONT)
+            send(orphans, self._options.stop_signal)
+            send(orphans, signal.SIGCONT)
         while orphans:
             self._reaped.clear()
             in_time = await _happens(self._reaped, deadline)
             orphans = self._orphans()
             if not in_time:
-                kill(orphans, signal.SIGKILL)
+                kill_all(self._orphans)
                 return
 
     def _orphans(self) -> list[int]:
@@ -346,12 +382,13 @@ class Supervisor:
     def _begin(self, changes: Changes) -> None:
         stale = self._watcher.stale()
         forget_bytecode({**changes, **stale})
+        run = self._next_run({**changes, **stale})
         self._leave(self._run)
         told = self._renew(changes, stale, time.time_ns())
         self._exited.clear()
-        self._run = self._next_run({**changes, **stale})
-        self._run.go(told)
-        self._attend(self._run)
+        self._run = run
+        run.go(told)
+        self._attend(run)
 
     def _leave(self, run: Run) -> None:
         loop = asyncio.get_running_loop()
@@ -372,7 +409,8 @@ class Supervisor:
 
     def _stand_by(self, run: Run) -> None:
         if run is self._run and self._standby is None and not self._end.done():
-            self._standby = Run(self._options.target, keep_sockets=self._options.keep_sockets)
+            with contextlib.suppress(OSError):  # then the next start will say so
+                self._standby = Run(self._options.target, keep_sockets=self._options.keep_sockets)
             self._protect()
 
     def _protect(self) -> None:
@@ -385,19 +423,29 @@ class Supervisor:
         self._handover = Handover.parse(told)
         self._watcher.renew(stale)
         self._shelf.begin_run()
-        for path in self._options.watch:
-            self._watcher.want(Want(path, since, explicit=True))
+        self._gitignore.forget()
+        self._want_by_options(since)
         return told
 
-    async def _stop_everything(self) -> None:
+    async def _stop_everything(self, status: int) -> None:
         if self._task:
             self._task.cancel()
         if self._standby:
             self._standby.close()  # upon which it ends
         self._standby = None
+        if status == INTERRUPTED and self._run.status is None:
+            self._is_stopping = True
+            await self._let_be_interrupted()
         await self._stop(self._run)
         self._shelf.close()
         self._guardian.dismiss()
+
+    async def _let_be_interrupted(self) -> None:
+        """Let the program end by itself, by its deadline: it got what we got, or gets it now."""
+        if not _console.has_keyboard():  # whose Ctrl-C everybody gets; another may be for us alone
+            await _happens(self._exited, time.monotonic() + A_MOMENT)
+            self._run.signal(signal.SIGINT)
+        await _happens(self._exited, self._deadline())
 
 
 async def _happens(event: asyncio.Event, deadline: float) -> bool:

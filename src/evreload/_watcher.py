@@ -104,7 +104,7 @@ class Watcher:
     def program_is_up(self) -> None:
         """Take what changes from now on for a change, whoever made it."""
         if self._up is None:
-            self._up = file_time()
+            self._up = time.time_ns()  # not by the clock of files: what came before must be older
             self._early = {*self._todo, *self._candidates}
 
     def renew(self, stale: Changes) -> None:

@@ -1,0 +1,920 @@
+"""Story two, end to end: `python -m evreload` before real programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no supervisor there")
+
+SLEEPER = """
+import os, signal, sys, time
+import helper
+print("ready", helper.VALUE, os.getpid(), flush=True)
+time.sleep(3600)
+"""
+ENDER = """
+import helper
+print("ready", helper.VALUE, flush=True)
+"""
+# Answers each connection with the version it runs.
+SERVER = """
+import socket
+import helper
+listener = socket.create_server(("127.0.0.1", 0))
+print("ready", helper.VALUE, *listener.getsockname(), flush=True)
+while True:
+    with listener.accept()[0] as client:
+        client.sendall(str(helper.VALUE).encode())
+"""
+
+
+def start(app, body=SLEEPER, *options, value=1, **environment):
+    app.write("app.py", body)
+    app.write("helper.py", f"VALUE = {value}")
+    app.start("-m", "evreload", *options, "app.py", **environment)
+    return app.line(f"ready {value}")
+
+
+def save(app, value):
+    app.write("helper.py", f"VALUE = {value}")
+
+
+# Broken code
+
+
+def test_a_syntax_error_leaves_the_old_program_serving(app):
+    *_, host, port = start(app, SERVER).split()
+
+    def answer():
+        with socket.create_connection((host, int(port)), 10) as client:
+            return client.recv(10)
+
+    save(app, "(")
+    assert app.line("SyntaxError") == (
+        "evreload: helper.py:1: SyntaxError: '(' was never closed; "
+        "still running the previous version"
+    )
+    assert answer() == b"1"
+    save(app, "(")  # said once
+    save(app, "2 +")
+    app.line("SyntaxError: invalid syntax")
+    assert answer() == b"1"
+    assert app.count("never closed") == 1
+    save(app, 2)
+    app.line("ready 2")
+    assert app.count("restarting server") == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "error", "mended"),
+    [
+        ("VALUE = undefined", "NameError: name 'undefined' is not defined", "helper.py"),
+        ("import not_there\nVALUE = 2", "No module named 'not_there'", "not_there.py"),
+        ("import sub.not_there\nVALUE = 2", "No module named 'sub.not_there'", "sub/not_there.py"),
+        ("import other\nVALUE = 2", "ZeroDivisionError: division by zero", "other.py"),
+    ],
+)
+def test_what_fails_at_import_is_told_once_and_waited_for(app, body, error, mended):
+    app.write("sub/__init__.py")
+    app.write("other.py", "1 / 0")
+    start(app)
+    app.write("helper.py", body)
+    assert app.line("Error: ").endswith(error)
+    assert app.line("exited") == "evreload: program exited with status 1; waiting for a change"
+    assert app.count("Traceback") == 1
+    assert "_program.py" not in app.output
+    app.write(mended, "VALUE = 2")
+    app.line("ready 2")
+
+
+def test_a_program_that_fails_at_its_first_start_is_waited_for(app):
+    app.write("app.py", "import helper; print('ready', helper.VALUE, flush=True)")
+    app.start("-m", "evreload", "app.py")
+    app.line("No module named 'helper'")
+    save(app, 1)
+    app.line("ready 1")
+    app.write("app.py", "print('ready', (")
+    app.line("SyntaxError")
+    app.write("app.py", "print('ready', 2)")
+    app.line("ready 2")
+
+
+def test_a_script_that_does_not_compile_at_first_is_waited_for(app):
+    app.write("app.py", "print('ready', (")
+    app.start("-m", "evreload", "app.py")
+    app.line("SyntaxError: '(' was never closed")
+    app.line("exited with status 1")
+    app.write("app.py", "print('ready', 2)")
+    app.line("ready 2")
+
+
+def test_an_import_error_that_a_framework_swallows_is_waited_for(app):
+    body = """
+    import sys
+    try:
+        import helper
+    except Exception:
+        print("could not import", flush=True)
+        sys.exit(1)
+    print("ready", helper.VALUE, flush=True)
+    """
+    start(app, body)
+    save(app, "undefined")
+    app.line("could not import")
+    app.line("exited with status 1")
+    save(app, 2)
+    app.line("ready 2")
+    app.write("helper.py", "import not_there; VALUE = 3")
+    app.line("could not import")
+    app.write("not_there.py")
+    app.line("ready 3")
+
+
+def test_a_rebase_with_conflicts_ends_with_the_final_tree(app):
+    names = [f"part{n}" for n in range(40)]
+    for name in names:
+        app.write(f"{name}.py", "VALUE = 1")
+    imports = f"import {', '.join(names)}\nVALUE = sum(part.VALUE for part in ({', '.join(names)}))"
+    app.write("app.py", SLEEPER)
+    app.write("helper.py", imports)
+    app.start("-m", "evreload", "app.py")
+    app.line("ready 40")
+    for name in names:
+        app.write(f"{name}.py", "<<<<<<< HEAD\nVALUE = 1\n=======\nVALUE = 2\n>>>>>>> theirs")
+    app.line("SyntaxError")
+    for name in names:
+        app.write_in_place(f"{name}.py", "VALUE = 2")
+    app.line("ready 80")
+
+
+def test_a_program_that_always_fails_at_start_does_not_spin(app):
+    app.write("helper.py", "VALUE = 1")
+    app.write("app.py", "import helper; print('begun', flush=True); 1 / 0")
+    app.start("-m", "evreload", "app.py")
+    app.line("exited with status 1")
+    for value in (2, 3):
+        save(app, value)
+        app.line("exited with status 1")
+    app.signal(signal.SIGTERM)
+    app.wait()
+    assert app.seen.count("begun") == 3
+
+
+def test_a_failing_program_that_writes_its_own_source_does_not_spin(app):
+    app.write("helper.py", "VALUE = 1")
+    app.write(
+        "app.py",
+        """
+        import helper, time
+        print("begun", flush=True)
+        with open("helper.py", "w") as file:
+            file.write(f"VALUE = {time.time_ns()}")
+        1 / 0
+        """,
+    )
+    app.start("-m", "evreload", "app.py")
+    app.line("is different each time the program starts")
+    app.signal(signal.SIGTERM)
+    app.wait()
+    assert 2 <= app.seen.count("begun") <= 7
+
+
+# The end of a program
+
+
+@pytest.mark.parametrize(
+    ("ending", "told"),
+    [
+        ("pass", "program exited with status 0"),
+        ("sys.exit(3)", "program exited with status 3"),
+        ("sys.exit('sorry')", "program exited with status 1"),
+        ("1 / 0", "program exited with status 1"),
+        ("os._exit(7)", "program exited with status 7"),
+        ("os.abort()", "program was killed by SIGABRT"),
+        ("ctypes.string_at(0)", "program was killed by SIGSEGV"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "program was killed by SIGKILL"),
+        (
+            "os.kill(os.getpid(), signal.SIGRTMIN + 3)",
+            f"was killed by signal {signal.SIGRTMIN + 3}",
+        ),
+    ],
+)
+def test_each_way_to_end_is_told_and_the_next_change_starts_it_again(app, ending, told):
+    start(app, f"import ctypes, os, signal, sys\n{ENDER}\n{ending}")
+    assert app.line("waiting for a change").endswith(f"{told}; waiting for a change")
+    save(app, 2)
+    app.line("ready 2")
+    assert app.count("waiting for a change") == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "main"),
+    [("app.py", "app.py"), ("-m pkg", "pkg/__main__.py"), ("dir", "dir/__main__.py")],
+)
+def test_after_the_end_an_edit_of_whatever_it_was_made_of_runs_it_again(app, target, main):
+    beside = os.path.join(os.path.dirname(main) if main[:3] == "dir" else "", "helper.py")
+    app.write("pkg/__init__.py")
+    for number, ending in enumerate(["pass", "raise SystemExit(1)", "1 / 0"]):
+        app.write(beside, "VALUE = 0")
+        app.write(main, f"{ENDER}\nprint('first', {number}, flush=True)\n{ending}")
+        if number == 0:
+            app.start("-m", "evreload", *target.split())
+        app.line(f"first {number}")
+        app.line("waiting for a change")
+        app.write(beside, f"VALUE = 'helper{number}'")
+        app.line(f"ready helper{number}")
+        app.line("waiting for a change")
+
+
+def test_until_success(app):
+    start(app, f"{ENDER}\nraise SystemExit(helper.VALUE)", "--until-success", value=3)
+    app.line("exited with status 3; waiting for a change")
+    save(app, 0)
+    assert app.wait() == 0
+    assert "ready 0" in app.output
+    assert app.count("waiting") == 1
+
+
+def test_until_success_at_once(app):
+    start(app, ENDER, "--until-success")
+    assert app.wait() == 0
+
+
+# Signals to the command
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_ends_the_command_and_the_program(app, name):
+    program = int(start(app).split()[-1])
+    app.signal(signal.Signals[name])
+    assert app.wait() == 128 + signal.Signals[name]
+    with pytest.raises(ProcessLookupError):
+        os.kill(program, 0)
+    assert "Traceback" not in app.output
+    assert app.output.count("\n") <= 1  # the ready line, and perhaps what is being watched
+
+
+def test_a_program_may_take_its_time_after_ctrl_c(app):
+    body = """
+    import time
+    import helper
+    try:
+        print("ready", helper.VALUE, flush=True)
+        time.sleep(3600)
+    finally:
+        time.sleep(0.7)
+        print("cleaned up", flush=True)
+    """
+    start(app, body)
+    app.signal(signal.SIGINT)  # to the command alone
+    assert app.wait() == 130
+    assert "cleaned up" in app.output
+    assert "Traceback" not in app.output
+
+
+def test_a_second_ctrl_c_waits_for_nobody(app):
+    body = """
+    import signal, time
+    import helper
+    signal.signal(signal.SIGINT, lambda *_: print("interrupted", flush=True))
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print("ready", helper.VALUE, flush=True)
+    while True:
+        time.sleep(1)
+        print("tick", flush=True)
+    """
+    start(app, body, "--stop-timeout", "0")
+    app.signal(signal.SIGINT)
+    app.line("interrupted")
+    app.line("tick")
+    app.line("tick")
+    app.signal(signal.SIGINT)
+    assert app.wait() == 130
+
+
+def test_a_signal_that_was_ignored_stays_ignored(app):
+    """Such as SIGHUP under nohup."""
+    app.write("app.py", SLEEPER)
+    save(app, 1)
+    ignoring = "signal.signal(signal.SIGHUP, signal.SIG_IGN)"
+    command = "os.execv(sys.executable, [sys.executable, '-m', 'evreload', 'app.py'])"
+    app.start("-c", f"import os, signal, sys; {ignoring}; {command}")
+    app.line("ready 1")
+    app.armed()
+    app.signal(signal.SIGHUP)
+    save(app, 2)
+    app.line("ready 2")
+
+
+def test_sigusr1_restarts_by_hand(app):
+    first = start(app)
+    app.armed()
+    app.signal(signal.SIGUSR1)
+    assert app.line("restarting") == "evreload: restarting server"
+    assert app.line("ready 1") != first
+
+
+def test_the_program_can_ask_the_command_by_its_process_id(app):
+    start(app, f"{ENDER}\nimport os; print('under', os.environ['EVRELOAD_PID'], flush=True)")
+    assert app.line("under") == f"under {app.pid}"
+
+
+# The stop and its deadline
+
+STUBBORN = {
+    "ignores SIGTERM": "signal.signal(signal.SIGTERM, signal.SIG_IGN)",
+    "blocked in C": (
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGURG});"
+        "ctypes.PyDLL(None).sleep(3600)"  # holds the interpreter's lock
+    ),
+    "stopped": "os.kill(os.getpid(), signal.SIGSTOP)",
+    "waits for its threads": (
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit());"
+        "threading.Thread(target=time.sleep, args=[3600]).start()"
+    ),
+}
+
+
+@pytest.mark.parametrize("stubborn", STUBBORN)
+def test_the_stop_has_a_deadline(app, stubborn):
+    body = f"""
+    import ctypes, os, signal, sys, threading, time
+    import helper
+    print("ready", helper.VALUE, flush=True)
+    {STUBBORN[stubborn]}
+    time.sleep(3600)
+    """
+    start(app, textwrap.dedent(body), "--stop-timeout", "0.3")
+    save(app, 2)
+    app.line("ready 2")
+
+
+def test_a_client_that_never_leaves_does_not_block_the_stop(app):
+    """A server that ends once its clients are gone, and an open stream of events."""
+    body = """
+    import asyncio, signal
+    import tornado.web
+    import helper
+
+    streams = set()
+
+    class Events(tornado.web.RequestHandler):
+        async def get(self):
+            streams.add(self)
+            self.set_header("Content-Type", "text/event-stream")
+            while True:
+                self.write("data: x\\n\\n")
+                await self.flush()
+                await asyncio.sleep(0.05)
+
+        def on_connection_close(self):
+            streams.discard(self)
+
+    async def main():
+        server = tornado.web.Application([("/", Events)]).listen(0, "127.0.0.1")
+        port = next(iter(server._sockets.values())).getsockname()[1]
+        stop = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+        print("ready", helper.VALUE, port, flush=True)
+        await stop.wait()
+        print("asked to stop", flush=True)
+        while streams:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+    """
+    port = start(app, body, "--stop-timeout", "0.3").split()[-1]
+    with socket.create_connection(("127.0.0.1", int(port)), 10) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        while b"data: x" not in client.recv(1000):
+            pass
+        save(app, 2)
+        app.line("asked to stop")
+        app.line("ready 2")
+
+
+def test_a_stop_timeout_of_0_means_never(app):
+    body = """
+    import signal, sys, time
+    import helper
+
+    def stop(number, frame):
+        print("asked", signal.Signals(number).name, flush=True)
+        time.sleep(2.5)  # longer than the usual timeout
+        print("gone by itself", flush=True)
+        sys.exit()
+
+    signal.signal(signal.SIGINT, stop)
+    print("ready", helper.VALUE, flush=True)
+    while True:
+        time.sleep(60)
+    """
+    start(app, body, "--stop-timeout", "0", "--stop-signal", "int")
+    save(app, 2)
+    app.line("asked SIGINT")
+    app.line("gone by itself")
+    app.line("ready 2")
+
+
+# What a person sees
+
+
+def test_the_whole_of_what_is_said(app):
+    start(app, SERVER)
+    assert re.fullmatch(r"evreload: watching \d+ files in \d+ directories \(.+\)", app.armed())
+    save(app, 2)
+    assert app.line("evreload:") == "evreload: helper.py modified; restarting server"
+    app.line("ready 2")
+    told = app.line("evreload:")
+    assert re.fullmatch(r"evreload: serving again after \d+ ms", told)
+    app.signal(signal.SIGUSR1)
+    assert app.line("evreload:") == "evreload: restarting server"
+    again = app.line("evreload:")
+    assert int(again.split()[-2]) < 10_000  # since the signal, not since the last change
+
+
+def test_quiet_tells_problems_only(app):
+    start(app, ENDER, "-q")
+    save(app, 2)
+    app.line("ready 2")
+    save(app, "(")
+    app.line("SyntaxError")
+    save(app, "1 / 0")
+    app.line("exited with status 1")
+    ours = [line for line in app.seen if line.startswith("evreload:")]
+    assert len(ours) == 2, ours
+
+
+def test_verbose_tells_each_reason(app):
+    subprocess.run(["git", "init", "-q"], cwd=app.directory, check=True)
+    start(app, SERVER, "-v", "-i", "*.log")
+    app.armed()
+    app.write_in_place("notes.txt", "x")
+    assert app.line("notes.txt") == f"evreload: {app.path('notes.txt')}: not imported"
+    app.write_in_place("app.log", "x")
+    assert app.line("app.log") == f"evreload: {app.path('app.log')}: ignored (*.log)"
+    os.chmod(app.path("helper.py"), 0o600)
+    assert app.line("helper.py") == f"evreload: {app.path('helper.py')}: unchanged on disk"
+    save(app, "(")
+    app.line("SyntaxError")
+    app.write_in_place(".git/index.lock", "")
+    save(app, 2)
+    assert app.line("waiting") == "evreload: waiting for git to finish"
+    os.unlink(app.path(".git/index.lock"))
+    app.line("ready 2")
+
+
+# What is watched besides
+
+
+def test_a_watched_directory_leaves_out_what_git_ignores(app):
+    app.write(".gitignore", "*.log\nbuild/\n")
+    app.write("conf/a.yaml", "1")
+    app.write("build/page.html", "1")
+    start(app, SLEEPER, "--watch", ".")
+    app.armed()
+    app.write("build/page.html", "2")
+    app.write("conf/app.log", "2")
+    app.write("conf/.a.yaml.swp", "2")
+    app.write("conf/a.yaml", "2")
+    assert app.line("restarting") == "evreload: conf/a.yaml modified; restarting server"
+    app.line("ready")
+    app.write("conf/new.yaml", "2")
+    assert app.line("restarting") == "evreload: conf/new.yaml modified; restarting server"
+    app.line("ready")
+    os.unlink(app.path("conf/new.yaml"))
+    assert app.line("restarting") == "evreload: conf/new.yaml modified; restarting server"
+    app.line("ready")
+    app.write(".gitignore", "*.yaml\nbuild/\n")  # from now on
+    assert app.line("restarting") == "evreload: .gitignore modified; restarting server"
+    app.line("ready")
+    app.write("conf/other.yaml", "2")
+    app.write("conf/other.log", "2")
+    assert app.line("restarting") == "evreload: conf/other.log modified; restarting server"
+
+
+def test_what_git_ignores_counts_if_asked_for(app):
+    app.write(".gitignore", "*.log\n")
+    start(app, SLEEPER, "--watch", ".", "--no-gitignore")
+    app.armed()
+    app.write("app.log", "2")
+    assert app.line("restarting") == "evreload: app.log modified; restarting server"
+
+
+def test_a_directory_that_git_ignores_counts_if_named(app):
+    app.write(".gitignore", "build/\n*.log\n")
+    app.write("build/page.html", "1")
+    start(app, SLEEPER, "--watch", "build")
+    app.armed()
+    app.write("build/page.html", "2")
+    assert app.line("restarting") == "evreload: build/page.html modified; restarting server"
+
+
+def test_ignored_paths_do_not_count_though_imported(app):
+    app.write("generated.py")
+    start(
+        app, f"import generated\n{SLEEPER}", "--ignore", "gen*.py", "--ignore", "*.tmp", "-w", "."
+    )
+    app.armed()
+    app.write("generated.py", "x = 1")
+    app.write("a.tmp", "1")
+    save(app, 2)
+    assert app.line("restarting") == "evreload: helper.py modified; restarting server"
+
+
+def test_the_project_says_what_is_watched(app):
+    app.write("pyproject.toml", '[tool.evreload]\nwatch = ["conf"]\nstop-timeout = 0.1\n')
+    app.write("conf/a.yaml", "1")
+    app.write("sub/helper.py", "VALUE = 1")
+    app.write("sub/app.py", SLEEPER)
+    app.start("-c", "import os; os.chdir('sub'); import evreload; evreload.main()", "app.py")
+    app.line("ready 1")
+    app.write("conf/a.yaml", "2")
+    assert app.line("restarting").endswith("conf/a.yaml modified; restarting server")
+
+
+# What one run tells the next
+
+
+def test_the_environment_tells_which_run_it_is_and_what_changed(app):
+    start(app, f"{ENDER}\nimport os; print('told', os.environ.get('EVRELOAD_RUN'), flush=True)")
+    assert app.line("told") == "told None"
+    for generation in (1, 2):
+        save(app, generation + 1)
+        told = json.loads(app.line("told").removeprefix("told "))
+        assert told["generation"] == generation
+        assert told["changed"] == [app.path("helper.py")]
+        assert told["owner"] == app.pid
+
+
+def test_the_front_door_tells_the_same(app):
+    body = f"{ENDER}\nimport evreload\nprint(evreload.generation(), *evreload.changed_files())"
+    start(app, body)
+    app.line("0")
+    save(app, 2)
+    app.line(f"1 {app.path('helper.py')}")
+    app.signal(signal.SIGUSR1)
+    app.line("2")
+
+
+def test_reload_begins_again_in_the_same_process_with_its_environment(app):
+    body = """
+    import os, sys
+    import evreload, helper
+    print("ready", helper.VALUE, os.getpid(), os.environ.get("MINE"), sys.argv, flush=True)
+    os.environ["MINE"] = str(int(os.environ.get("MINE", 0)) + 1)
+    if os.environ["MINE"] < "3":
+        evreload.reload()
+    import time; time.sleep(3600)
+    """
+    pid = start(app, body).split()[2]
+    assert app.line("ready") == f"ready 1 {pid} 1 ['app.py']"
+    assert app.line("ready") == f"ready 1 {pid} 2 ['app.py']"
+    save(app, 2)
+    assert app.line("ready 2").split()[3] == "None"
+
+
+# Hooks
+
+
+def test_hooks_run_in_order_and_know_what_changed(app):
+    body = """
+    import asyncio, threading
+    import evreload, helper
+
+    def told(what):
+        print(what, threading.current_thread() is threading.main_thread(), flush=True)
+
+    async def slow():
+        await asyncio.sleep(0.05)
+        told("slow")
+
+    def failing():
+        told("failing")
+        raise ValueError("never mind")
+
+    def last():
+        told("last")
+        print(*evreload.changed_files(), flush=True)
+
+    async def main():
+        evreload.add_reload_hook(failing)
+        evreload.add_reload_hook(removed := lambda: told("removed"))
+        evreload.add_reload_hook(last)
+        evreload.add_reload_hook(slow)
+        evreload.remove_reload_hook(removed)
+        print("ready", helper.VALUE, flush=True)
+        await asyncio.Event().wait()
+
+    asyncio.run(main())
+    """
+    start(app, body)
+    for value in (2, 3):
+        save(app, value)
+        app.line(f"ready {value}")
+    told = [line for line in app.seen if line.endswith(" True") or line == app.path("helper.py")]
+    assert told == ["slow True", "failing True", "last True", app.path("helper.py")] * 2
+    assert app.count("ValueError: never mind") == 2
+    assert app.count("failing failed") == 2
+    assert "removed" not in app.output
+
+
+def test_hooks_of_a_program_without_a_loop(app):
+    body = """
+    import time
+    import evreload, helper
+
+    async def slow():
+        print("slow", flush=True)
+
+    evreload.add_reload_hook(lambda: print("plain", flush=True))
+    evreload.add_reload_hook(slow)
+    print("ready", helper.VALUE, flush=True)
+    time.sleep(3600)
+    """
+    start(app, body)
+    save(app, 2)
+    app.line("ready 2")
+    assert [line for line in app.seen if line in ("slow", "plain")] == ["slow", "plain"]
+
+
+def test_a_hook_that_stops_the_loop_ends_in_a_restart(app):
+    body = """
+    import evreload, helper
+    from tornado.ioloop import IOLoop
+    evreload.add_reload_hook(lambda: IOLoop.current().stop())
+    IOLoop.current().add_callback(print, "ready", helper.VALUE, flush=True)
+    IOLoop.current().start()
+    """
+    start(app, body)
+    save(app, 2)
+    app.line("ready 2")
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_a_hook_that_exits_ends_the_program_with_its_status(app, kind):
+    body = f"""
+    import asyncio, sys
+    import evreload, helper
+
+    {kind} leave():
+        sys.exit(3)
+
+    async def main():
+        evreload.add_reload_hook(leave)
+        print("ready", helper.VALUE, flush=True)
+        await asyncio.Event().wait()
+
+    asyncio.run(main())
+    """
+    start(app, body)
+    save(app, 2)
+    app.line("program exited with status 3; waiting for a change")
+    assert app.count("ready") == 1
+    save(app, 4)
+    app.line("ready 4")
+
+
+def test_many_changes_at_once_reach_the_hooks(app):
+    """More of them than a pipe holds."""
+    directory = "d" * 100
+    body = """
+    import time
+    import evreload, helper
+    evreload.add_reload_hook(lambda: print("changed", len(evreload.changed_files()), flush=True))
+    print("ready", helper.VALUE, flush=True)
+    time.sleep(3600)
+    """
+    for number in range(800):
+        app.write(f"{directory}/{number}.txt", "1")
+    start(app, body, "-w", directory)
+    app.armed()
+    for number in range(800):
+        app.write_in_place(f"{directory}/{number}.txt", "22")
+    assert int(app.line("changed").split()[1]) >= 100
+    app.line("ready 1")
+
+
+# As plain Python runs it
+
+STATE = """
+import json, os, sys
+{extra}
+print("state", json.dumps([
+    __name__, __package__, __spec__ and [__spec__.name, __spec__.origin], __file__, __doc__,
+    sorted(globals()), sys.argv, sys.path[0], repr(sys.flags), sys.warnoptions, os.getcwd(),
+    sys.modules["__main__"].__dict__ is globals(), sys.orig_argv[1:], sys.stdin.isatty(),
+]), flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "app.py a --b -m c",
+        "./sub/app.py",
+        "-m app",
+        "-m sub",
+        "-m sub.app -x",
+        "sub",
+        "-u -O -B -E -X utf8 -W error::UserWarning app.py",
+        "-P app.py",
+    ],
+)
+def test_the_program_finds_what_plain_python_gives_it(app, target):
+    app.write("sub/__init__.py")
+    for name in ("app.py", "sub/app.py", "sub/__main__.py"):
+        # __package__ is what it should be if this import works.
+        extra = "from . import sibling" if "-m sub" in target else ""
+        app.write(name, STATE.format(extra=extra))
+    app.write("sub/sibling.py")
+    words = target.split()
+    place = next(n for n, word in enumerate(words) if word[0] != "-" and "=" not in word
+                 and "::" not in word and word != "utf8")  # fmt: skip
+    place -= words[place - 1] == "-m"
+    app.start(*words)
+    plain = app.line("state")
+    app.wait()
+    app.close()
+    app.start(*words[:place], "-m", "evreload", "--until-success", *words[place:])
+    assert app.line("state") == plain
+
+
+def test_a_script_in_a_folder_imports_its_siblings_and_from_the_working_directory(app):
+    app.write("sub/sibling.py", "NAME = 'sibling'")
+    app.write("sub/both.py", "NAME = 'beside the script'")
+    app.write("both.py", "NAME = 'in the working directory'")
+    app.write("top.py", "NAME = 'top'")
+    app.write("sub/app.py", "import both, sibling, top; print(sibling.NAME, top.NAME, both.NAME)")
+    app.start("-m", "evreload", "--until-success", "sub/app.py")
+    app.line("sibling top beside the script")
+
+
+def test_what_is_ours_does_not_leak(app):
+    app.write("platform.py", "NAME = 'mine'")
+    app.write("signal_.py")
+    app.write(
+        "app.py",
+        """
+        import pickle, platform
+        class Thing: pass
+        def annotated(x: undefined_name): pass
+        """,
+    )
+    app.write(
+        "app.py",
+        """
+        import pickle, platform, sys
+        class Thing: pass
+        assert type(pickle.loads(pickle.dumps(Thing()))) is Thing
+        try:
+            def annotated(x: undefined_name): pass
+            leaked = sys.version_info < (3, 14)
+        except NameError:
+            leaked = False
+        print("ready", platform.NAME, leaked, flush=True)
+        """,
+    )
+    app.start("-m", "evreload", "--until-success", "app.py")
+    app.line("ready mine False")
+
+
+@pytest.mark.parametrize("runner", ["unittest", "pytest"])
+def test_test_runners_run_under_it(app, runner):
+    def write(value):
+        app.write(
+            "test_it.py",
+            f"""
+            import unittest
+            class TestIt(unittest.TestCase):
+                def test_it(self):
+                    self.assertEqual({value}, 2)
+            """,
+        )
+
+    write(1)
+    arguments = ["-p", "no:cacheprovider"] if runner == "pytest" else []
+    app.start("-m", "evreload", "--until-success", "-m", runner, *arguments, "test_it.py")
+    app.line("exited with status 1; waiting for a change")
+    write(2)
+    assert app.wait() == 0
+
+
+def test_the_program_imports_next_to_nothing_for_our_sake(app):
+    app.write("app.py", "import sys; print('modules', *sys.modules, flush=True)")
+    app.start("app.py")
+    plain = set(app.line("modules").split())
+    app.wait()
+    app.close()
+    app.start("-m", "evreload", "--until-success", "app.py")
+    ours = set(app.line("modules").split()) - plain
+    # A stand-in, should the program look for it; the other two it brings along.
+    ours -= {"tornado.autoreload"}
+    for heavy in ("tornado", "watchdog", "asyncio", "logging", "typing", "json", "socket"):
+        assert not any(name.split(".")[0] == heavy for name in ours), heavy
+    assert "subprocess" not in ours
+    assert "signal" not in ours
+    assert len(ours) < 40
+
+
+def test_no_warning_is_of_our_making(app):
+    body = """
+    import os, sys, time
+    import helper
+    if (pid := os.fork()) == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    print("ready", helper.VALUE, flush=True)
+    time.sleep(3600)
+    """
+    app.write("app.py", body)
+    save(app, 1)
+    app.start("-W", "error", "-X", "dev", "-m", "evreload", "app.py")
+    app.line("ready 1")
+    for value in (2, 3):
+        save(app, value)
+        app.line(f"ready {value}")
+    app.signal(signal.SIGTERM)
+    app.wait()
+    assert "Warning" not in app.output
+    assert "Traceback" not in app.output
+
+
+# What cannot be started
+
+
+def test_an_interpreter_that_has_moved_is_waited_for(app):
+    python = app.directory / "python"
+    python.symlink_to(os.path.realpath(sys.executable))
+    app.write("app.py", SLEEPER)
+    save(app, 1)
+    packages = os.pathsep.join(path for path in sys.path if path)
+    app.start_command([str(python), "-m", "evreload", "app.py"], PYTHONPATH=packages)
+    app.line("ready 1")
+    app.armed()
+    python.rename(app.directory / "moved")
+    save(app, 2)
+    assert app.line("cannot restart") == (
+        f"evreload: cannot restart: the interpreter {python} is not there any more; "
+        "still running the previous version"
+    )
+    (app.directory / "moved").rename(python)
+    save(app, 3)
+    app.line("ready 3")
+
+
+def test_a_program_that_closes_what_it_inherited_writes_nothing_of_ours_elsewhere(app):
+    body = """
+    import os, sys
+    import helper
+    os.closerange(3, 100)
+    files = [open(f"data{n}", "w") for n in range(20)]
+    import late
+    sizes = [os.fstat(file.fileno()).st_size for file in files]
+    print("ready", helper.VALUE, sum(sizes), flush=True)
+    """
+    app.write("late.py")
+    assert start(app, body) == "ready 1 0"
+
+
+# Nothing piles up
+
+
+def state(pid):
+    """Return what there is of a process, but for the program, which comes and goes."""
+    process = Path(f"/proc/{pid}")
+    status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
+    return {
+        "descriptors": len(os.listdir(process / "fd")),
+        "threads": int(status["Threads"]),
+        "memory": int(status["VmRSS"].split()[0]),
+    }
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+@pytest.mark.parametrize("restarts", [20, pytest.param(500, marks=pytest.mark.soak)])
+def test_restarts_leave_nothing_behind(app, restarts):
+    start(app, SERVER, value=0)
+    before = {}
+    for value in range(1, 10 + restarts):
+        save(app, value)
+        app.line(f"ready {value} ")
+        app.line("serving again")
+        if value == 9:
+            before = state(app.pid)
+    after = state(app.pid)
+    assert after["threads"] == before["threads"]
+    assert abs(after["descriptors"] - before["descriptors"]) <= 4  # with or without a standby
+    assert after["memory"] - before["memory"] < 1024  # kilobytes
+    children = Path(f"/proc/{app.pid}/task/{app.pid}/children").read_text().split()
+    assert len(children) <= 3  # the guardian, the program, the one that stands by
