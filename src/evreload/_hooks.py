@@ -37,11 +37,12 @@ class Hooks:
     def __len__(self) -> int:
         return len(self._hooks)
 
-    async def wait(self) -> None:
-        """Await the coroutine hooks, each for a bounded time."""
+    async def wait(self) -> bool:
+        """Await the coroutine hooks, each for a bounded time; return whether there are any."""
         import asyncio
 
-        for hook in filter(_is_coroutine, self._hooks):
+        waiting = [hook for hook in self._hooks if _is_coroutine(hook)]
+        for hook in waiting:
             try:
                 await asyncio.wait_for(hook(), TIMEOUT)  # type: ignore[arg-type]
             except TimeoutError:
@@ -53,6 +54,7 @@ class Hooks:
                 _logger().exception("reload hook %s failed", _name(hook))
             except Exception:
                 _logger().exception("reload hook %s failed", _name(hook))
+        return bool(waiting)
 
     def wait_outside_a_loop(self) -> None:
         """Await the coroutine hooks where nobody else can; on the loop itself, leave them out."""

@@ -42,6 +42,7 @@ class Imports:
         self._wrote: Callable[[str], object] = lambda path: None
         self._noted: dict[str, int] = {}  # while there was nobody to take note
         self._known: set[str] = set()
+        self._asked: set[int] = set()  # modules, by identity, whose files are known
         self._missed: set[str] = set()
         self._compiled: dict[str, int] = {}
         self._written: set[str] = set()
@@ -78,6 +79,7 @@ class Imports:
         """Tell nobody any more, and forget what was told."""
         self._note = None
         self._known.clear()
+        self._asked.clear()
         self._missed.clear()
 
     def so_far(self, unknown: int) -> Iterator[tuple[str, int]]:
@@ -89,11 +91,15 @@ class Imports:
         for noted in list(self._noted):
             if read := self._noted.pop(noted, 0):  # or another thread has just told of it
                 yield noted, read
-        for module in list(sys.modules.values()):
-            path = _file(module)
-            if path and path not in self._known:
-                self._known.add(path)
-                yield path, unknown
+        modules = list(sys.modules.values())
+        self._asked.intersection_update(map(id, modules))  # another may take the place of one
+        for module in modules:
+            # To ask each of thousands again for every new one would hold up the loop.
+            if id(module) not in self._asked and (path := _file(module)):
+                self._asked.add(id(module))
+                if path not in self._known:
+                    self._known.add(path)
+                    yield path, unknown
 
     def has_started(self) -> None:
         """Take no interest any more in what the program writes: it is up."""

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ._watcher import Changes, Want, Watcher
 
 ARMING_PATIENCE = 2.0  # seconds that a fork, or `stop`, waits for the first survey to end
+MOMENT = 0.002  # seconds after which it pays to look at all the files again
 LET_GO = 0.002  # seconds until the first survey begins: `start` is to return before that
 
 CLAIMING = 1.0  # seconds the program has to bind its sockets again, once it is up
@@ -297,11 +298,12 @@ class Reloader:
         if sound is None:
             return
         self._changed = frozenset(sound)
+        began = time.monotonic()
         await self._grace.finish(self._settings.grace)
-        await self._hooks.wait()
-        latest = {**self._changes, **self._stale()}  # what was saved just now has not settled
-        if latest != self._changes:
-            self._changes = latest
+        if await self._hooks.wait() or time.monotonic() - began > MOMENT:
+            latest = {**self._changes, **self._stale()}  # what was saved just now has not settled
+            if latest != self._changes:
+                self._changes = latest
         if sound is not self._changes:
             sound = await self._broken.sound(lambda: self._changes, KEPT)
         if sound is not None:

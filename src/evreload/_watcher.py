@@ -15,7 +15,7 @@ from typing import NamedTuple
 from tornado.ioloop import IOLoop
 
 from . import _git
-from ._files import Fingerprint, Status, file_time, look
+from ._files import Fingerprint, Status, differing, file_time, look
 from ._observers import News, Observers
 from ._patterns import Ignored, by_default
 from ._routes import Routes
@@ -192,9 +192,7 @@ class Watcher:
 
     def stale(self) -> Changes:
         """Look at every wanted file, now; return those that differ from what the program runs."""
-        seen = ((path, look(path)) for path in self._running)
-        now = {path: here and here.fingerprint for path, here in seen}
-        return {path: now[path] for path, running in self._running.items() if now[path] != running}
+        return differing(self._running)
 
     # Looking
 
