@@ -359,6 +359,7 @@ def ends_in_one_reload(app, total: int) -> None:
     app.armed()
     app.write("helper.py", "VALUE = 2")
     assert app.path("helper.py") in app.line("restarting server")
+    assert app.count("restarting server") == 2
 
 
 @WAYS
