@@ -25,7 +25,6 @@ CLAIM = b"claim"  # with the end of a socket pair for the answer
 RELEASE = b"release"  # likewise: close what is kept for this port
 
 REPLY_TIMEOUT = 5.0  # seconds; the supervisor answers within one
-LISTENING_LOOK = 0.2  # seconds after a bind, for libuv, which listens by itself
 MESSAGE = 1024  # bytes; an address is shorter
 
 # What a program may set on a socket before it binds it, and must find set on the kept one.
@@ -92,23 +91,32 @@ class Keeper:
 
     def _keep(self, sock: socket.socket) -> None:
         if key := self._keys.pop(sock, None):
-            self._may_claim = True
-            with contextlib.suppress(OSError):  # the supervisor has died
-                socket.send_fds(self._service, [_pack(KEEP, key)], [sock.fileno()])
+            self._send(sock, key)
+
+    def _send(self, sock: socket.socket, key: Key) -> None:
+        self._may_claim = True
+        with contextlib.suppress(OSError):  # the supervisor has died
+            socket.send_fds(self._service, [_pack(KEEP, key)], [sock.fileno()])
 
     def _look_later(self, sock: socket.socket) -> None:
-        """On a loop, look a moment later whether the loop itself has let *sock* listen."""
+        """Look, at the loop's next turn, whether libuv, on its own, has let *sock* listen."""
         asyncio = sys.modules.get("asyncio")
         if asyncio is None:
             return
         with contextlib.suppress(RuntimeError):  # no loop is running
             loop = asyncio.get_running_loop()
-            loop.call_later(LISTENING_LOOK, self._keep_if_listening, weakref.ref(sock))
+            loop.call_soon(self._keep_if_listening, sock.dup(), weakref.ref(sock), self._keys[sock])
 
-    def _keep_if_listening(self, reference: weakref.ref[socket.socket]) -> None:
-        sock = reference()
-        if sock is not None and sock.fileno() != -1 and _is_listening(sock):
-            self._keep(sock)
+    def _keep_if_listening(
+        self, copy: socket.socket, reference: weakref.ref[socket.socket], key: Key
+    ) -> None:
+        with copy:
+            if not _is_listening(copy):
+                return
+            if sock := reference():
+                self._keep(sock)
+            else:  # libuv has its own by now, and has let go of Python's
+                self._send(copy, key)
 
     def _ask(self, kind: bytes, key: Key) -> list[int]:
         ours, theirs = socket.socketpair()
@@ -116,7 +124,7 @@ class Keeper:
             ours.settimeout(REPLY_TIMEOUT)
             try:
                 socket.send_fds(self._service, [_pack(kind, key)], [theirs.fileno()])
-                return socket.recv_fds(ours, 1, 1)[1]
+                return _receive(ours)[1]
             except OSError:
                 return []  # the supervisor has died, or hangs: do without
 
@@ -147,7 +155,7 @@ class Shelf:
         """Do what the program asks for, without waiting."""
         while True:
             try:
-                message, descriptors, _, _ = socket.recv_fds(service, MESSAGE, 1)
+                message, descriptors = _receive(service)
             except BlockingIOError:
                 return
             if len(descriptors) == 1:
@@ -263,6 +271,13 @@ def _key(sock: socket.socket, address: Any) -> Key | None:
     shared = sock.getsockopt(socket.SOL_SOCKET, getattr(socket, "SO_REUSEPORT", -1))
     host = host or ("::" if v6 else "0.0.0.0")
     return str(int(sock.family)), host, str(port), scope, str(only), str(int(bool(shared)))
+
+
+def _receive(sock: socket.socket) -> tuple[bytes, list[int]]:
+    message, descriptors, _, _ = socket.recv_fds(sock, MESSAGE, 1)
+    for descriptor in descriptors:  # or the next process we start would hold it, too
+        os.set_inheritable(descriptor, False)
+    return message, descriptors
 
 
 def _become(sock: socket.socket, kept: int) -> None:

@@ -1,0 +1,448 @@
+"""No request is refused: listening sockets outlive the process that bound them."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import http.client
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from evreload._sockets import Shelf, _become, _key
+
+TORNADO = """
+import asyncio, os, sys
+import tornado.web
+import helper
+
+class Page(tornado.web.RequestHandler):
+    async def get(self):
+        await asyncio.sleep(float(self.get_argument("sleep", "0")))
+        self.write(f"{helper.VALUE} {os.getpid()}")
+
+class Events(tornado.web.RequestHandler):
+    async def get(self):
+        self.set_header("Content-Type", "text/event-stream")
+        self.write("data: first\\n\\n")
+        await self.flush()
+        await asyncio.Event().wait()
+
+async def main():
+    application = tornado.web.Application([("/", Page), ("/events", Events)])
+    application.listen(int(sys.argv[1]), "127.0.0.1")
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+ASYNCIO = """
+import asyncio, os, sys
+import helper
+
+async def answer(reader, writer):
+    await reader.readuntil(b"\\r\\n\\r\\n")
+    body = f"{helper.VALUE} {os.getpid()}".encode()
+    writer.write(b"HTTP/1.0 200 OK\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(body) + body)
+    writer.close()
+
+async def main():
+    server = await asyncio.start_server(answer, "127.0.0.1", int(sys.argv[1]))
+    await server.serve_forever()
+
+"""
+HTTP_SERVER = """
+import os, sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import helper
+
+class Page(BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = f"{helper.VALUE} {os.getpid()}".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Page).serve_forever()
+"""
+WORKERS = """
+import asyncio, os, sys
+import tornado.httpserver, tornado.netutil, tornado.process, tornado.web
+import helper
+
+class Page(tornado.web.RequestHandler):
+    def get(self):
+        self.write(f"{helper.VALUE} {os.getpid()}")
+
+if sys.argv[2] == "shared":
+    sockets = tornado.netutil.bind_sockets(int(sys.argv[1]), "127.0.0.1")
+    tornado.process.fork_processes(3)
+else:
+    tornado.process.fork_processes(3)
+    sockets = tornado.netutil.bind_sockets(int(sys.argv[1]), "127.0.0.1", reuse_port=True)
+
+async def main():
+    tornado.httpserver.HTTPServer(tornado.web.Application([("/", Page)])).add_sockets(sockets)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+IN_PLACE = """
+import asyncio, logging, os, sys
+logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stdout)
+import evreload
+import tornado.httpserver, tornado.web
+import helper
+
+class Page(tornado.web.RequestHandler):
+    async def get(self):
+        await asyncio.sleep(float(self.get_argument("sleep", "0")))
+        self.write(f"{helper.VALUE} {os.getpid()}")
+
+async def main():
+    server = tornado.httpserver.HTTPServer(tornado.web.Application([("/", Page)]))
+    server.add_sockets(evreload.bind_sockets(int(sys.argv[1]), "127.0.0.1"))
+    evreload.start()
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+UVLOOP = ASYNCIO + "import uvloop\nuvloop.run(main())\n"
+ASYNCIO += "asyncio.run(main())\n"
+
+
+@pytest.fixture
+def port():
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return sock.getsockname()[1]
+
+
+def ask(port, path="/", timeout=30):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    with contextlib.closing(connection):
+        connection.request("GET", path)
+        return connection.getresponse().read().decode()
+
+
+def until(port, value, path="/"):
+    """Ask until the answer is *value*; return the process that gave it."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            answer, _, pid = ask(port, path).partition(" ")
+            if answer == str(value):
+                return int(pid)
+        time.sleep(0.005)
+    return pytest.fail(f"never answered {value}")
+
+
+class Clients:
+    """Connects every few milliseconds, and counts what comes of it."""
+
+    def __init__(self, port):
+        self.outcomes = collections.Counter()
+        self._port = port
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception):
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self):
+        while not self._stopping.wait(0.002):
+            try:
+                self.outcomes["answered" if ask(self._port) else "empty"] += 1
+            except (OSError, http.client.HTTPException) as error:
+                self.outcomes[type(error).__name__] += 1
+
+
+def start(app, port, program, *options, arguments=()):
+    app.write("helper.py", "VALUE = 0")
+    app.write("app.py", program)
+    app.start("-m", "evreload", *options, "app.py", str(port), *arguments)
+    until(port, 0)
+    app.armed()
+
+
+def restart(app, port, value):
+    app.write("helper.py", f"VALUE = {value}")
+    return until(port, value)
+
+
+def test_no_connection_is_refused_or_reset_by_tornado(app, port):
+    start(app, port, TORNADO)
+    with Clients(port) as clients:
+        pids = {restart(app, port, value) for value in range(1, 6)}
+    assert len(pids) == 5
+    assert set(clients.outcomes) == {"answered"}, clients.outcomes
+
+
+@pytest.mark.parametrize(
+    "program", [ASYNCIO, HTTP_SERVER, UVLOOP], ids=["asyncio", "http.server", "uvloop"]
+)
+def test_no_connection_is_refused(app, port, program):
+    if program is UVLOOP:
+        pytest.importorskip("uvloop")
+    start(app, port, program)
+    with Clients(port) as clients:
+        for value in range(1, 4):
+            restart(app, port, value)
+    assert "ConnectionRefusedError" not in clients.outcomes, clients.outcomes
+
+
+@pytest.mark.parametrize("how", ["shared", "reuse-port"])
+def test_no_connection_to_workers_is_refused_or_left_alone(app, port, how):
+    start(app, port, WORKERS, arguments=[how])
+    with Clients(port) as clients:
+        for value in range(1, 4):
+            restart(app, port, value)
+            answers = {ask(port).split()[0] for _ in range(20)}
+            assert answers == {str(value)}
+    assert "ConnectionRefusedError" not in clients.outcomes, clients.outcomes
+    assert "TimeoutError" not in clients.outcomes, clients.outcomes
+
+
+def test_without_keeping_the_program_works_as_before(app, port):
+    start(app, port, TORNADO, "--no-keep-sockets")
+    assert restart(app, port, 1) != restart(app, port, 2)
+
+
+def test_who_connects_while_the_program_is_broken_is_answered_once_it_is_mended(app, port):
+    start(app, port, TORNADO)
+    app.write("helper.py", "VALUE = undefined")
+    app.line("waiting for a change")
+    answers = []
+    waiting = threading.Thread(target=lambda: answers.append(ask(port)))
+    waiting.start()
+    app.write("helper.py", "VALUE = 7")
+    waiting.join(30)
+    assert answers[0].startswith("7 ")
+
+
+def test_requests_in_progress_are_answered_by_the_old_code(app, port):
+    start(app, port, TORNADO)
+    answers = []
+    clients = [
+        threading.Thread(target=lambda: answers.append(ask(port, "/?sleep=0.5"))) for _ in range(10)
+    ]
+    connected = len(connections(port))
+    for client in clients:
+        client.start()
+    while len(connections(port)) < connected + len(clients):
+        time.sleep(0.001)
+    restart(app, port, 1)
+    for client in clients:
+        client.join()
+    assert {answer.split()[0] for answer in answers} == {"0"}
+    assert len(answers) == 10
+
+
+def connections(port):
+    """Return the connections that a server has on *port*."""
+    rows = [line.split()[1:4] for line in Path("/proc/net/tcp").read_text().splitlines()]
+    return [local for local, _, state in rows if local.endswith(f":{port:04X}") and state == "01"]
+
+
+def test_a_grace_of_none_waits_for_nobody(app, port):
+    start(app, port, TORNADO, "--grace", "0")
+    slow = http.client.HTTPConnection("127.0.0.1", port)
+    with contextlib.closing(slow):
+        slow.request("GET", "/?sleep=60")
+        restart(app, port, 1)
+        with pytest.raises((OSError, http.client.HTTPException)):
+            slow.getresponse()
+
+
+def test_an_event_stream_holds_nothing_up(app, port):
+    start(app, port, TORNADO, "--grace", "600")
+    stream = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    stream.request("GET", "/events")
+    assert stream.getresponse().readline() == b"data: first\n"
+    restart(app, port, 1)
+    stream.close()
+
+
+def test_an_address_the_new_code_does_not_bind_is_closed_soon(app, port):
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        other = sock.getsockname()[1]
+    two = TORNADO.replace(
+        "    await asyncio.Event().wait()\n\nasyncio.run",
+        f"""\
+    if helper.VALUE == 0:
+        tornado.web.Application([("/", Page)]).listen({other}, "127.0.0.1")
+    await asyncio.Event().wait()
+
+asyncio.run""",
+    )
+    assert two != TORNADO
+    start(app, port, two)
+    ask(other)
+    restart(app, port, 1)
+    deadline = time.monotonic() + 30
+    while is_open(other):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_open(port):
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_an_address_under_another_name_is_bound_anew(app, port):
+    start(app, port, TORNADO.replace('"127.0.0.1"', 'getattr(helper, "HOST", "127.0.0.1")'))
+    app.write("helper.py", "VALUE = 1\nHOST = '0.0.0.0'")
+    until(port, 1)
+
+
+def test_a_free_port_is_a_fresh_one(app):
+    app.write("helper.py", "VALUE = 0")
+    app.write(
+        "app.py",
+        """
+        import helper, socket, time
+        sock = socket.create_server(("127.0.0.1", 0))
+        print("port", helper.VALUE, sock.getsockname()[1], flush=True)
+        time.sleep(600)
+        """,
+    )
+    app.start("-m", "evreload", "app.py")
+    first = app.line("port 0").split()[-1]
+    app.write("helper.py", "VALUE = 1")
+    app.line("port 1")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", int(first)))
+
+
+def test_a_program_may_close_its_socket_and_bind_again(app, port):
+    app.write(
+        "app.py",
+        """
+        import socket, sys, time
+        for turn in range(3):
+            sock = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+            socket.create_connection(sock.getsockname()).close()
+            sock.accept()[0].close()
+            sock.close()
+        print("three times", flush=True)
+        time.sleep(600)
+        """,
+    )
+    app.start("-m", "evreload", "app.py", str(port))
+    app.line("three times")
+
+
+def test_in_place_the_sockets_of_bind_sockets_are_carried_along(app, port):
+    app.write("helper.py", "VALUE = 0")
+    app.write("app.py", IN_PLACE)
+    app.start("app.py", str(port))
+    app.armed()
+    pid = until(port, 0)
+    with Clients(port) as clients:
+        for value in range(1, 4):
+            assert restart(app, port, value) == pid
+            app.armed()
+    assert "ConnectionRefusedError" not in clients.outcomes, clients.outcomes
+
+
+def test_in_place_requests_in_progress_are_answered_first(app, port):
+    app.write("helper.py", "VALUE = 0")
+    app.write("app.py", IN_PLACE)
+    app.start("app.py", str(port))
+    app.armed()
+    slow = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    with contextlib.closing(slow):
+        slow.request("GET", "/?sleep=0.5")
+        while not connections(port):
+            time.sleep(0.001)
+        app.write("helper.py", "VALUE = 1")
+        assert slow.getresponse().read().startswith(b"0 ")
+    until(port, 1)
+
+
+def test_in_place_who_connects_while_the_program_is_broken_is_answered_later(app, port):
+    app.write("helper.py", "VALUE = 0")
+    app.write("app.py", IN_PLACE)
+    app.start("app.py", str(port))
+    app.armed()
+    app.write("helper.py", "VALUE = undefined")
+    app.line("waiting for a change")
+    app.armed()
+    answers = []
+    waiting = threading.Thread(target=lambda: answers.append(ask(port)))
+    waiting.start()
+    app.write("helper.py", "VALUE = 2")
+    waiting.join(30)
+    assert answers[0].startswith("2 ")
+
+
+# The rooms
+
+
+def test_a_kept_socket_takes_the_options_and_the_mode_of_the_new_one():
+    with socket.create_server(("127.0.0.1", 0)) as old, socket.socket() as new:
+        old.setblocking(False)
+        new.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        new.settimeout(3)
+        _become(new, os.dup(old.fileno()))
+        assert new.getsockname() == old.getsockname()
+        assert new.gettimeout() == 3
+        assert new.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert not os.get_inheritable(new.fileno())
+        new.setblocking(True)
+        assert os.get_blocking(new.fileno())
+
+
+@pytest.mark.parametrize("address", [("127.0.0.1", 0), ("127.0.0.1",), "path", (None, "x"), None])
+def test_what_is_no_address_for_keeping_is_left_to_bind(address):
+    with socket.socket() as sock:
+        assert _key(sock, address) is None
+
+
+def test_only_what_listens_is_offered_to_the_next_run():
+    shelf = Shelf()
+    listening, bound = socket.create_server(("127.0.0.1", 0)), socket.socket()
+    bound.bind(("127.0.0.1", 0))
+    with listening, bound:
+        for number, sock in enumerate((listening, bound)):
+            shelf._kept.append(
+                (("2", "127.0.0.1", str(number), "0", "0", "0"), os.dup(sock.fileno()))
+            )
+        shelf.begin_run()
+        assert len(shelf) == 1
+        shelf.drop_unclaimed()
+        assert len(shelf) == 0
+
+
+def test_with_reuse_port_each_worker_claims_its_own():
+    shelf = Shelf()
+    key = ("2", "127.0.0.1", "8000", "0", "0", "1")
+    with (
+        socket.create_server(("127.0.0.1", 0)) as one,
+        socket.create_server(("127.0.0.1", 0)) as two,
+    ):
+        shelf._kept += [(key, os.dup(one.fileno())), (key, os.dup(two.fileno()))]
+        claimed = [shelf._claim(key) for _ in range(3)]
+        assert claimed[2] is None
+        assert len(set(claimed)) == 3
+        shelf.close()
+
+
+def test_descriptors_meant_for_another_process_are_not_taken(monkeypatch):
+    from evreload._sockets import Carried
+
+    monkeypatch.setenv(Carried.VARIABLE, json.dumps([os.getpid() + 1, {"[]": [0]}]))
+    carried = Carried()
+    carried.drop_unclaimed()  # would have closed our standard input
+    assert os.fstat(sys.__stdin__.fileno())
