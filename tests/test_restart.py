@@ -392,7 +392,7 @@ def test_the_terminal_echoes_again(app):
 
 
 def test_open_files_do_not_pile_up(app):
-    app.write("app.py", program("len(os.listdir('/proc/self/fd'))"))
+    app.write("app.py", program("count", "count = len(os.listdir('/proc/self/fd'))"))
     app.start("app.py")
     first = app.line("ready")
     for _ in range(3):
