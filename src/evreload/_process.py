@@ -291,9 +291,26 @@ else:
         import termios
 
         with contextlib.suppress(OSError, termios.error):  # it was hung up
+            if not _exists(os.tcgetpgrp(0)):
+                _take_foreground()
             # From the background it would stop us instead.
             if os.getpgrp() == os.tcgetpgrp(0):
                 termios.tcsetattr(0, termios.TCSADRAIN, TERMINAL)
+
+    def _exists(group: int) -> bool:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:  # somebody else's
+            return True
+        return True
+
+    def _take_foreground() -> None:
+        """Take the terminal's foreground back: who took it, a shell that we ran, has ended."""
+        mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, [_signal.SIGTTOU])  # it would stop us
+        os.tcsetpgrp(0, os.getpgrp())
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
 
 
 def _end_workers() -> None:

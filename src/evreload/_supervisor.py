@@ -366,12 +366,15 @@ class Supervisor:
         if orphans := self._orphans():
             send(orphans, self._options.stop_signal)
             send(orphans, signal.SIGCONT)
-        while orphans:
+            await self._orphans_end(deadline)
+            kill_all(self._orphans)
+            await self._orphans_end(time.monotonic() + A_MOMENT)
+            _process.restore_terminal()  # now that nobody else has it
+
+    async def _orphans_end(self, deadline: float) -> None:
+        while self._orphans():
             self._reaped.clear()
-            in_time = await _happens(self._reaped, deadline)
-            orphans = self._orphans()
-            if not in_time:
-                kill_all(self._orphans)
+            if not await _happens(self._reaped, deadline):
                 return
 
     def _orphans(self) -> list[int]:

@@ -1,0 +1,179 @@
+"""Nothing is left behind, however the command ends, and wherever the program's children went."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+
+import pytest
+from conftest import DEADLINE
+
+from evreload._family import descendants, family, kill_all, marked
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="only there are orphans found, and processes awaited"
+)
+
+# Itself, a worker, a worker's worker in a session of its own, and a daemon, which has no parent.
+# None of them heeds a polite request.
+FAMILY = """
+import os, signal, sys, time
+import helper
+
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_IGN)
+
+def tell(name):
+    with open("pids", "a") as file:
+        file.write(f"{os.getpid()}\\n")
+    os.write(ready, b".")
+
+def rest():
+    while True:
+        time.sleep(60)
+
+told, ready = os.pipe()
+if os.fork() == 0:
+    if os.fork() == 0:
+        os.setsid()
+        tell("grandchild")
+        rest()
+    tell("child")
+    rest()
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        tell("daemon")
+        rest()
+    os._exit(0)
+os.wait()
+tell("program")
+count = 0
+while count < 4:
+    count += len(os.read(told, 4))
+print("ready", helper.VALUE, flush=True)
+if ENDS:
+    sys.exit()
+rest()
+"""
+
+
+@pytest.fixture
+def members(app):
+    """Start the family; return a function that gives descriptors of its processes."""
+
+    def start(*, ends=False):
+        app.write("app.py", f"ENDS = {ends}\n{FAMILY}")
+        app.write("helper.py", "VALUE = 1")
+        app.start("-m", "evreload", "--stop-timeout", "0.2", "app.py")
+        app.line("ready 1")
+        if ends:
+            app.line("exited")
+        pids = [int(line) for line in (app.directory / "pids").read_text().split()]
+        assert len(set(pids)) == 4
+        return [os.pidfd_open(pid) for pid in pids[: 3 if ends else 4]]
+
+    return start
+
+
+def have_ended(descriptors):
+    """Block until all of the processes have; fail if one won't."""
+    for descriptor in descriptors:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        assert poll.poll(DEADLINE * 1000)
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_leaves_nothing_behind(app, members, name):
+    descriptors = members()
+    app.signal(signal.Signals[name])
+    assert app.wait() == 128 + signal.Signals[name]
+    for descriptor in descriptors:  # by then, not only some day
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        assert poll.poll(0)
+        os.close(descriptor)
+
+
+def test_sigkill_leaves_nothing_behind(app, members):
+    descriptors = members()
+    app.signal(signal.SIGKILL)
+    have_ended(descriptors)
+
+
+def test_sigkill_for_the_whole_group_leaves_nothing_behind(app, members):
+    descriptors = members()
+    os.killpg(app.pid, signal.SIGKILL)
+    have_ended(descriptors)
+
+
+def test_sigkill_after_the_program_ended_leaves_nothing_behind(app, members):
+    descriptors = members(ends=True)
+    app.signal(signal.SIGKILL)
+    have_ended(descriptors)
+
+
+def test_a_restart_leaves_nothing_behind(app, members):
+    descriptors = members()
+    app.write("helper.py", "VALUE = 2")
+    app.line("ready 2")
+    have_ended(descriptors)
+
+
+def test_the_guardian_keeps_nothing_open(app, members):
+    """Whoever reads what the command prints would wait for it."""
+    members()
+    app.signal(signal.SIGKILL)
+    app.wait()
+    app._reader.join(DEADLINE)
+    assert not app._reader.is_alive()
+
+
+def tree(depth):
+    """Fork a chain of processes; return a descriptor that is readable once all are there."""
+    told, ready = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            for _ in range(depth - 1):
+                if os.fork():
+                    break
+            os.write(ready, b".")
+            while True:
+                signal.pause()
+        finally:
+            os._exit(0)
+    seen = b""
+    while len(seen) < depth:
+        seen += os.read(told, depth)
+    os.close(told)
+    os.close(ready)
+    return pid
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_descendants_are_found_and_killed():
+    pid = tree(4)
+    try:
+        below = list(descendants(pid))
+        assert len(below) == 3
+        assert family(pid) == [pid, *below]
+        assert set(family(pid)) <= set(descendants(os.getpid()))
+        processes = [os.pidfd_open(one) for one in below]
+        kill_all(lambda: family(pid))
+        have_ended(processes)
+    finally:
+        os.waitpid(pid, 0)
+    assert list(descendants(pid)) == []
+    kill_all(lambda: [pid])  # it is gone: no matter
+
+
+def test_the_marked_are_those_that_bear_the_whole_mark(app):
+    app.start("-c", "import time; print('up', flush=True); time.sleep(60)", EVRELOAD_PID="1234567")
+    app.line("up")
+    assert app.pid in marked(1234567)
+    assert app.pid not in marked(123456)
