@@ -27,7 +27,7 @@ for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
 
 def tell(name):
     with open("pids", "a") as file:
-        file.write(f"{os.getpid()}\\n")
+        file.write(f"{name} {os.getpid()}\\n")
     os.write(ready, b".")
 
 def rest():
@@ -71,9 +71,12 @@ def members(app):
         app.line("ready 1")
         if ends:
             app.line("exited")
-        pids = [int(line) for line in (app.directory / "pids").read_text().split()]
-        assert len(set(pids)) == 4
-        return [os.pidfd_open(pid) for pid in pids[: 3 if ends else 4]]
+        told = (app.directory / "pids").read_text().splitlines()
+        pids = {name: int(pid) for name, pid in map(str.split, told)}
+        assert len(pids) == 4
+        if ends:
+            del pids["program"]
+        return [os.pidfd_open(pid) for pid in pids.values()]
 
     return start
 

@@ -20,7 +20,7 @@ from . import _channel, _console, _gitignore, _patterns, _process
 from ._broken import Broken
 from ._channel import Record
 from ._family import Guardian, descendants, family, kill_all, send
-from ._files import forget_bytecode
+from ._files import changed_since, forget_bytecode
 from ._handover import MOST_PATHS, Handover
 from ._mailbox import Mailbox
 from ._modules import source
@@ -176,10 +176,7 @@ class Supervisor:
             elif record[0] == _channel.RELOAD:
                 self._restart_for({})
             elif record[0] == _channel.RELOADING:
-                logger.info("restarting server")
-                self._cause = time.monotonic()
-                self._renew({}, self._watcher.stale(), run.since)
-                asyncio.get_running_loop().call_later(STARTING, self._is_up, run)
+                self._renew_in_place(run)
         if wants:
             self._watcher.receive(wants)
         if serving_since:
@@ -429,6 +426,16 @@ class Supervisor:
         self._gitignore.forget()
         self._want_by_options(since)
         return told
+
+    def _renew_in_place(self, run: Run) -> None:
+        """Begin another generation, as the program has by itself, a moment ago."""
+        logger.info("restarting server")
+        self._cause = time.monotonic()
+        asyncio.get_running_loop().call_later(STARTING, self._is_up, run)
+        stale = self._watcher.stale()
+        late = changed_since(run.since, stale)  # after that it may have read them, or not
+        self._renew({}, {path: stale[path] for path in stale if path not in late}, run.since)
+        self._watcher.receive({News(path) for path in late})
 
     async def _stop_everything(self, status: int) -> None:
         if self._task:
