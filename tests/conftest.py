@@ -20,6 +20,8 @@ from pathlib import Path
 
 import pytest
 
+from evreload._files import file_time
+
 DEADLINE = 30  # seconds; generous, since it only matters when something is wrong
 
 # A program on an event loop: says "ready VALUE" when the loop turns.
@@ -36,6 +38,17 @@ async def main():
 
 asyncio.run(main())
 """
+
+
+def await_tick() -> None:
+    """Block until what is saved next is, by the coarse clock that stamps files, later than now.
+
+    What a program saves just before it is up is not to be mistaken for an edit, so an edit at
+    that very moment would be mistaken for the program's.
+    """
+    now = time.time_ns()
+    while file_time() < now:
+        pass
 
 
 class App:
@@ -118,7 +131,9 @@ class App:
 
     def armed(self) -> str:
         """Block until no edit is lost any more."""
-        return self.line("evreload: watching ")
+        line = self.line("evreload: watching ")
+        await_tick()
+        return line
 
     @property
     def output(self) -> str:

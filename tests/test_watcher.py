@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import time
 
 import pytest
+from conftest import await_tick
 
 from evreload import _git, _watcher
 from evreload._observers import EVERYWHERE, News
@@ -69,16 +71,20 @@ class Watching:
         self.watcher.survey()
         self.watcher.program_is_up()
         self.watcher.receive(set())
+        await_tick()
 
     def news(self, *names, unfinished=False):
         self.watcher.receive({News(self.path(name), unfinished) for name in names})
 
     async def changes(self):
         """Wait for the next delivery; return the names in it."""
-        changes = await asyncio.wait_for(self._delivered.get(), DEADLINE)
+        changes = await self.latest()
         names = {path.removeprefix(f"{self.top}/") for path in changes}
         self.seen |= names
         return names
+
+    async def latest(self):
+        return await asyncio.wait_for(self._delivered.get(), DEADLINE)
 
     async def until(self, fact):
         while not fact():  # noqa: ASYNC110  # nobody tells of it
@@ -90,6 +96,7 @@ def top(tmp_path):
     for name in ("cookie", "file", "other"):
         (tmp_path / name).write_text("1")
         os.utime(tmp_path / name, ns=(0, 0))
+    await_tick()
     return tmp_path.resolve()
 
 
@@ -300,6 +307,59 @@ def test_whatever_happens_in_a_tree_is_a_change(top):
         await expect("tree/a", "tree/new")
         (top / "tree" / "sub" / "page").unlink()
         await expect("tree/sub/page")
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+def test_a_tree_is_removed_and_made_again(top, is_link):
+    tree = top / ("real" if is_link else "tree")
+    (tree / "sub").mkdir(parents=True)
+    (tree / "sub" / "page").write_text("1")
+    if is_link:
+        (top / "tree").symlink_to("real")
+    name = f"{tree.name}/sub/page"
+
+    async def main():
+        watching = Watching(top)
+        watching.want("tree", explicit=True)
+        watching.arm()
+        shutil.rmtree(tree)
+        watching.news(tree.name)
+        while name not in await watching.changes():
+            pass
+        watching.watcher.renew(watching.watcher.stale())
+        watching.want("tree", explicit=True)
+        (tree / "sub").mkdir(parents=True)
+        (tree / "sub" / "page").write_text("22")
+        watching.news(tree.name)
+        while (top / name).stat().st_ino != (await watching.latest())[str(top / name)].inode:
+            pass
+
+    asyncio.run(main())
+
+
+def test_a_name_in_a_tree_comes_to_lie_behind_a_link(top):
+    """What is wanted by its name is followed wherever it leads."""
+    (top / "tree" / "sub").mkdir(parents=True)
+    (top / "tree" / "sub" / "page").write_text("1")
+    (top / "page").write_text("1")
+
+    async def main():
+        watching = Watching(top)
+        watching.want("tree", explicit=True)
+        watching.want("tree/sub/page")
+        watching.arm()
+        shutil.rmtree(top / "tree" / "sub")
+        (top / "tree" / "sub").symlink_to("..")
+        watching.news("tree/sub")
+        await watching.changes()
+        watching.watcher.renew(watching.watcher.stale())
+        watching.want("tree", explicit=True)
+        watching.want("tree/sub/page")
+        (top / "page").write_text("22")
+        watching.news("page")
+        assert await watching.changes() == {"tree/sub/page"}
 
     asyncio.run(main())
 

@@ -25,6 +25,7 @@ PATIENCE = 3.0  # seconds after which changes are acted upon, settled or not
 MANY_FILES = 4  # times the debounce
 NEXT_LOOK = 0.02  # seconds between two looks at whether git, or a writer, has finished
 UNKNOWN = Fingerprint(-1, -1, -1, -1)
+NEW = 0  # nanoseconds since the epoch: older than whatever the program knows
 
 Changes = dict[str, Fingerprint | None]
 
@@ -71,10 +72,10 @@ class Watcher:
         self._left_out: Ignored = lambda path: by_default(path) or ignored(path) or left_out(path)
         self._routes = Routes()
         self._observers: Observers | None = None
-        self._wanted: dict[str, Want] = {}
+        self._wanted: dict[str, Want] = {}  # by name
         self._by_this_run: set[str] = set()  # wanted by the present run of the program
         self._running: Changes = {}  # what the program runs, as far as we know
-        self._in_trees: set[str] = set()
+        self._in_trees: dict[str, int] = {}  # wanted for lying there, since when
         self._scanned: set[str] = set()  # directories of trees whose entries are all known
         self._todo: dict[str, None] = {}  # to be surveyed
         self._surveying_all = False
@@ -114,10 +115,11 @@ class Watcher:
 
         What the run before wanted is kept until the next: this one may fail before it gets there.
         """
-        forgotten = self._wanted.keys() - self._by_this_run - self._in_trees
-        for path in forgotten:
+        for path in self._wanted.keys() - self._by_this_run:
             del self._wanted[path]
-            self._running.pop(path, None)
+            if path not in self._in_trees:
+                self._running.pop(path, None)
+                self._todo.pop(path, None)
         self._by_this_run.clear()
         self._running.update((path, now) for path, now in stale.items() if path in self._running)
         self._candidates.clear()
@@ -169,7 +171,7 @@ class Watcher:
         touched = self._touched(path)
         self._asked |= touched
         self._todo.update(dict.fromkeys(touched))
-        if not path or self._routes.is_junction(path):
+        if not path or self._routes.is_junction(path) or path in self._scanned:
             self._survey_all()
         if unfinished and touched:
             self._unfinished.add(path)
@@ -227,9 +229,9 @@ class Watcher:
             self._routes.finish()
 
     def _arm(self, path: str) -> None:
-        member = path in self._in_trees
-        here = look(path, follow=not member)
-        if not member or (here and here.is_link):
+        named = path in self._wanted
+        here = look(path, follow=named)
+        if named or (here and here.is_link):  # whatever else lies in a tree is told of anyway
             self._routes.lead_to(path)
             here = look(path)
         if here and here.is_directory and self._is_tree(path):
@@ -237,12 +239,16 @@ class Watcher:
         now = here and here.fingerprint
         if path not in self._running:
             self._running[path] = now
-            since = self._wanted[path].since
+            since = self._since(path)
             if here and not here.is_directory and here.ctime_ns >= since:
                 self._running[path] = UNKNOWN  # it may have changed since the program read it
                 self._suspects[path] = now
         if self._running[path] != now:
             self._candidates.add(path)
+
+    def _since(self, path: str) -> int:
+        want = self._wanted.get(path)
+        return want.since if want else self._in_trees[path]
 
     def _is_tree(self, path: str) -> bool:
         if path in self._in_trees:
@@ -254,6 +260,7 @@ class Watcher:
 
         Under its real name, by which the observers will tell of it.
         """
+        since = self._since(directory)
         real = self._routes.open_up(directory)
         try:
             paths = [entry.path for entry in os.scandir(real)] if real else []
@@ -261,20 +268,17 @@ class Watcher:
             return  # unreadable, which was said when it was armed; or just gone
         for path in paths:
             if path not in self._in_trees and not self._left_out(path):
-                if directory in self._scanned:
+                if directory in self._scanned or since == NEW:
                     self._enter(path)
                 else:
-                    self._in_trees.add(path)
-                    self._wanted.setdefault(path, Want(path, self._wanted[directory].since))
+                    self._in_trees[path] = since
                 self._todo[path] = None
         self._scanned.add(directory)
 
     def _enter(self, path: str) -> None:
         """Take in what has appeared in a tree: the program does not know it."""
-        self._in_trees.add(path)
-        self._wanted.setdefault(path, Want(path, 0))
+        self._in_trees[path] = NEW
         self._running.setdefault(path, None)
-        self._scanned.add(path)  # so that, if it is a directory, all in it is new as well
 
     # What goes out
 
