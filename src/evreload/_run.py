@@ -5,6 +5,7 @@ The supervisor's loop. Imported before the loop's own modules, so that the progr
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -12,6 +13,12 @@ import time
 
 from . import _channel, _process
 from ._channel import Record, Records, pack
+
+TYPE_CHECKING = False  # `typing` costs 2 ms of the program's first start
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from ._settings import Options
 
 PIPE_SIZE = 1 << 20  # bytes: a program imports thousands of files before we may come to read
 
@@ -136,3 +143,42 @@ class Run:
         except ValueError:  # a real-time signal
             name = f"signal {-self.status}"
         return f"program was killed by {name}"
+
+
+class Standby:
+    """The run that will be next: its interpreter is ready before it is needed."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._run: Run | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process that stands by, if there is one."""
+        return self._run.pid if self._run else None
+
+    def make_ready(self) -> None:
+        """Start the interpreter of the next run, if there is none."""
+        if self._run is None:
+            with contextlib.suppress(OSError):  # then the next start will say so
+                self._run = self._start()
+
+    def take(self, changes: Collection[str]) -> Run:
+        """Return the next run: the one that is ready, unless *changes* are what it runs itself."""
+        run, self._run = self._run, None
+        if run is None:
+            return self._start()
+        imported = {record[2] for record in run.peek() if record[0] == _channel.FILE}
+        if imported.isdisjoint(changes):
+            return run
+        run.close()  # upon which it ends
+        return self._start()
+
+    def drop(self) -> None:
+        """Let it go, upon which it ends."""
+        if self._run:
+            self._run.close()
+            self._run = None
+
+    def _start(self) -> Run:
+        return Run(self._options.target, keep_sockets=self._options.keep_sockets)

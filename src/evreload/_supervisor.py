@@ -7,7 +7,6 @@ It ties the other rooms together; only the command imports it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
@@ -19,13 +18,14 @@ from tornado.ioloop import IOLoop
 from . import _channel, _console, _gitignore, _patterns, _process
 from ._broken import Broken
 from ._channel import Record
-from ._family import Guardian, descendants, family, kill_all, send
+from ._ending import Ending
+from ._family import Guardian, family, kill_all
 from ._files import changed_since, forget_bytecode
-from ._handover import MOST_PATHS, Handover
+from ._handover import Handover
 from ._mailbox import Mailbox
 from ._modules import source
 from ._observers import News, Observers
-from ._run import Run
+from ._run import Run, Standby
 from ._settings import Options
 from ._sockets import Shelf
 from ._watcher import Changes, Want, Watcher
@@ -35,7 +35,6 @@ CLAIMING = 1.0  # seconds the program has to bind the other addresses after the 
 REPORT_DELAY = 0.02  # seconds; what changes until then is noticed all the same
 STANDBY_DELAY = 0.2  # seconds; the program goes first
 INTERRUPTED = 128 + signal.SIGINT
-A_MOMENT = 0.1  # seconds in which an interrupted program ends, mostly
 PRESSED_AGAIN = 0.5  # seconds; npm and others pass on at once a Ctrl-C that everybody got
 
 logger = logging.getLogger("evreload")
@@ -47,17 +46,14 @@ class Supervisor:
     def __init__(self, options: Options, first: Run, guardian: Guardian) -> None:
         self._options = options
         self._run = first
-        self._standby: Run | None = None
+        self._standby = Standby(options)
         self._guardian = guardian
         self._handover = Handover(0, (), first.since, {})
         self._broken = Broken()
         self._shelf = Shelf()
         self._changes: Changes = {}
         self._task: asyncio.Task[None] | None = None
-        self._prepared: asyncio.Event | None = None  # there while it is awaited
-        self._exited = asyncio.Event()
-        self._reaped = asyncio.Event()  # anything
-        self._is_stopping = False
+        self._ending = Ending(options, self._spared)
         self._announced = False
         self._cause = 0.0  # when that happened which the present run is for; by time.monotonic
         self._interrupted = 0.0  # when; by time.monotonic
@@ -151,7 +147,7 @@ class Supervisor:
         """Read what comes in the next moment at one go: a program imports by the hundred."""
         loop = asyncio.get_running_loop()
         loop.remove_reader(run.reports)
-        loop.call_later(0 if self._prepared else REPORT_DELAY, self._read_on, run)
+        loop.call_later(0 if self._ending.awaits_preparation else REPORT_DELAY, self._read_on, run)
 
     def _read_on(self, run: Run) -> None:
         if run is self._run:
@@ -172,7 +168,7 @@ class Supervisor:
             elif record[0] == _channel.BOUND:
                 serving_since = float(record[1])
             elif record[0] == _channel.PREPARED:
-                self._on_prepared(record[1:])
+                self._ending.note_prepared(record[1:])
             elif record[0] == _channel.RELOAD:
                 self._restart_for({})
             elif record[0] == _channel.RELOADING:
@@ -196,12 +192,6 @@ class Supervisor:
             asyncio.get_running_loop().call_later(CLAIMING, self._drop_unclaimed, run)
         # Soon: what was told together with this is yet to be taken in.
         asyncio.get_running_loop().call_soon(self._announce)
-
-    def _on_prepared(self, unfinished: Record) -> None:
-        for client in unfinished:
-            logger.debug("a request from %s was not finished in time", client)
-        if self._prepared:
-            self._prepared.set()
 
     def _drop_unclaimed(self, run: Run) -> None:
         if run is self._run and run.status is None:
@@ -227,10 +217,9 @@ class Supervisor:
                 return
             if pid == 0:
                 return
-            self._reaped.set()
-            if self._standby and pid == self._standby.pid:
-                self._standby.close()
-                self._standby = None
+            self._ending.note_reaped()
+            if pid == self._standby.pid:
+                self._standby.drop()
                 self._protect()
             if pid == self._run.pid and self._run.status is None:
                 self._run.status = os.waitstatus_to_exitcode(status)
@@ -242,8 +231,8 @@ class Supervisor:
             pass
         self._shelf.serve(run.service)
         _process.restore_terminal()
-        self._exited.set()
-        if self._is_stopping:
+        self._ending.note_exit()
+        if self._ending.is_under_way:
             return
         if run.status in (-signal.SIGINT, INTERRUPTED):
             self._finish(INTERRUPTED)
@@ -305,87 +294,20 @@ class Supervisor:
             logger.info("%s modified; restarting server", names)
         else:
             logger.info("restarting server")
-        if await self._stop_run(considered) and not self._end.done():
+        if await self._ending.end(self._run, considered) and not self._end.done():
             self._begin(considered)
 
     def _stance(self) -> str:
         running = self._run.status is None
         return "still running the previous version" if running else "waiting for a change"
 
-    async def _stop_run(self, changes: Changes) -> bool:
-        """End the program; return False if it ended by itself while its hooks ran."""
-        run = self._run
-        if run.status is None and run.wished:
-            await self._prepare(run, changes)
-            if run.status is not None:
-                return False
-        await self._stop(run)
-        return True
-
-    async def _prepare(self, run: Run, changes: Changes) -> None:
-        """Have requests in progress answered and the hooks run, if that can be had in time."""
-        self._prepared = asyncio.Event()
-        if not run.request_to_prepare(self._options.grace, sorted(changes)[:MOST_PATHS]):
-            self._prepared = None
-            logger.warning("the program has closed the pipe through which it is told to prepare")
-            return
-        waits = [asyncio.ensure_future(one.wait()) for one in (self._prepared, self._exited)]
-        timeout = self._options.grace + run.wished
-        done, pending = await asyncio.wait(
-            waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
-        )
-        for wait in pending:
-            wait.cancel()
-        self._prepared = None
-        if not done:
-            logger.warning("the program was not ready to be stopped in %g s", timeout)
-
-    async def _stop(self, run: Run) -> None:
-        """End *run* by its deadline, and whatever it has left behind."""
-        self._is_stopping = True
-        deadline = self._deadline()
-        if run.status is None:
-            run.signal(self._options.stop_signal)
-            run.signal(signal.SIGCONT)  # a stopped program could not heed it
-            await _happens(self._exited, deadline)
-        if run.status is None:
-            logger.debug("the program did not end in time")
-            kill_all(lambda: family(run.pid))
-            await self._exited.wait()
-        await self._stop_orphans(deadline)
-        self._is_stopping = False
-
-    def _deadline(self) -> float:
-        return time.monotonic() + (self._options.stop_timeout or float("inf"))
-
-    async def _stop_orphans(self, deadline: float) -> None:
-        """End what the program has left behind: workers whose parent would not wait, say."""
-        if orphans := self._orphans():
-            send(orphans, self._options.stop_signal)
-            send(orphans, signal.SIGCONT)
-            await self._orphans_end(deadline)
-            kill_all(self._orphans)
-            await self._orphans_end(time.monotonic() + A_MOMENT)
-            _process.restore_terminal()  # now that nobody else has it
-
-    async def _orphans_end(self, deadline: float) -> None:
-        while self._orphans():
-            self._reaped.clear()
-            if not await _happens(self._reaped, deadline):
-                return
-
-    def _orphans(self) -> list[int]:
-        """Return what descends from the program; on Linux it comes to us, wherever it went."""
-        spared = {self._guardian.pid, self._standby.pid if self._standby else 0}
-        return [pid for pid in descendants(os.getpid()) if pid not in spared]
-
     def _begin(self, changes: Changes) -> None:
         stale = self._watcher.stale()
         forget_bytecode({**changes, **stale})
-        run = self._next_run({**changes, **stale})
+        run = self._standby.take({**changes, **stale})
         self._leave(self._run)
         told = self._renew(changes, stale, time.time_ns())
-        self._exited.clear()
+        self._ending.begin_run()
         self._run = run
         run.go(told)
         self._attend(run)
@@ -396,26 +318,18 @@ class Supervisor:
         loop.remove_reader(run.service)
         run.close()
 
-    def _next_run(self, changes: Changes) -> Run:
-        """Return the run that stands by, if what it has imported so far is as it was."""
-        run, self._standby = self._standby, None
-        if run is None:
-            return Run(self._options.target, keep_sockets=self._options.keep_sockets)
-        imported = {record[2] for record in run.peek() if record[0] == _channel.FILE}
-        if imported.isdisjoint(changes):
-            return run
-        run.close()  # upon which it ends
-        return Run(self._options.target, keep_sockets=self._options.keep_sockets)
+    def _protect(self) -> None:
+        program = [self._run.pid] if self._run.status is None else []
+        self._guardian.protect(*program, *self._spared() - {self._guardian.pid})
+
+    def _spared(self) -> set[int]:
+        standby = self._standby.pid
+        return {self._guardian.pid} | ({standby} if standby else set())
 
     def _stand_by(self, run: Run) -> None:
-        if run is self._run and self._standby is None and not self._end.done():
-            with contextlib.suppress(OSError):  # then the next start will say so
-                self._standby = Run(self._options.target, keep_sockets=self._options.keep_sockets)
+        if run is self._run and not self._end.done():
+            self._standby.make_ready()
             self._protect()
-
-    def _protect(self) -> None:
-        runs = [run for run in (self._run, self._standby) if run and run.status is None]
-        self._guardian.protect(*(run.pid for run in runs))
 
     def _renew(self, changes: Changes, stale: Changes, since: int) -> str:
         """Begin another generation; return what to tell it."""
@@ -440,32 +354,12 @@ class Supervisor:
     async def _stop_everything(self, status: int) -> None:
         if self._task:
             self._task.cancel()
-        if self._standby:
-            self._standby.close()  # upon which it ends
-        self._standby = None
+        self._standby.drop()
         if status == INTERRUPTED and self._run.status is None:
-            self._is_stopping = True
-            await self._let_be_interrupted()
-        await self._stop(self._run)
+            await self._ending.await_interrupted(self._run)
+        await self._ending.stop(self._run)
         self._shelf.close()
         self._guardian.dismiss()
-
-    async def _let_be_interrupted(self) -> None:
-        """Let the program end by itself, by its deadline: it got what we got, or gets it now."""
-        if not _console.has_keyboard():  # whose Ctrl-C everybody gets; another may be for us alone
-            await _happens(self._exited, time.monotonic() + A_MOMENT)
-            self._run.signal(signal.SIGINT)
-        await _happens(self._exited, self._deadline())
-
-
-async def _happens(event: asyncio.Event, deadline: float) -> bool:
-    """Wait for *event*, until *deadline* at most; return whether it came in time."""
-    seconds = max(0, deadline - time.monotonic())
-    try:
-        await asyncio.wait_for(event.wait(), seconds if seconds < float("inf") else None)
-    except TimeoutError:
-        return False
-    return True
 
 
 def _wanted(record: Record, run: Run) -> Want | None:

@@ -1,0 +1,146 @@
+"""How a run is brought to its end, by a deadline, with all that it has left behind.
+
+The supervisor's loop. It is asked to prepare, if it wishes to be; then it gets the stop signal;
+then it is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+
+from . import _console, _process
+from ._channel import Record
+from ._family import descendants, family, kill_all, send
+from ._handover import MOST_PATHS
+from ._run import Run
+from ._settings import Options
+from ._watcher import Changes
+
+A_MOMENT = 0.1  # seconds in which an interrupted program ends, mostly
+
+logger = logging.getLogger("evreload")
+
+
+class Ending:
+    """Ends one run after another; *spared* are our descendants that are not the program's."""
+
+    def __init__(self, options: Options, spared: Callable[[], set[int]]) -> None:
+        self._options = options
+        self._spared = spared
+        self._prepared: asyncio.Event | None = None  # there while it is awaited
+        self._exited = asyncio.Event()
+        self._reaped = asyncio.Event()  # anything
+        self.is_under_way = False  # what ends now, ends because of us
+
+    def begin_run(self) -> None:
+        """Forget that the run before has ended."""
+        self._exited.clear()
+
+    def note_exit(self) -> None:
+        """Take note that the run has ended."""
+        self._exited.set()
+
+    def note_reaped(self) -> None:
+        """Take note that some process of ours has ended."""
+        self._reaped.set()
+
+    @property
+    def awaits_preparation(self) -> bool:
+        """Whether what the program tells is urgent."""
+        return self._prepared is not None
+
+    def note_prepared(self, unfinished: Record) -> None:
+        """Take note that the program may be stopped; say to whom it was still answering."""
+        for client in unfinished:
+            logger.debug("a request from %s was not finished in time", client)
+        if self._prepared:
+            self._prepared.set()
+
+    async def end(self, run: Run, changes: Changes) -> bool:
+        """End *run* because of *changes*; return False if it ended by itself while preparing."""
+        if run.status is None and run.wished:
+            await self._prepare(run, changes)
+            if run.status is not None:
+                return False
+        await self.stop(run)
+        return True
+
+    async def await_interrupted(self, run: Run) -> None:
+        """Let *run* end by itself, by its deadline: it got what we got, or gets it now."""
+        self.is_under_way = True
+        if not _console.has_keyboard():  # whose Ctrl-C everybody gets; another may be for us alone
+            await _happens(self._exited, time.monotonic() + A_MOMENT)
+            run.signal(signal.SIGINT)
+        await _happens(self._exited, self._deadline())
+
+    async def _prepare(self, run: Run, changes: Changes) -> None:
+        """Have requests in progress answered and the hooks run, if that can be had in time."""
+        self._prepared = asyncio.Event()
+        if not run.request_to_prepare(self._options.grace, sorted(changes)[:MOST_PATHS]):
+            self._prepared = None
+            logger.warning("the program has closed the pipe through which it is told to prepare")
+            return
+        waits = [asyncio.ensure_future(one.wait()) for one in (self._prepared, self._exited)]
+        timeout = self._options.grace + run.wished
+        done, pending = await asyncio.wait(
+            waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
+        )
+        for wait in pending:
+            wait.cancel()
+        self._prepared = None
+        if not done:
+            logger.warning("the program was not ready to be stopped in %g s", timeout)
+
+    async def stop(self, run: Run) -> None:
+        """End *run* by its deadline, and whatever it has left behind."""
+        self.is_under_way = True
+        deadline = self._deadline()
+        if run.status is None:
+            run.signal(self._options.stop_signal)
+            run.signal(signal.SIGCONT)  # a stopped program could not heed it
+            await _happens(self._exited, deadline)
+        if run.status is None:
+            logger.debug("the program did not end in time")
+            kill_all(lambda: family(run.pid))
+            await self._exited.wait()
+        await self._stop_orphans(deadline)
+        self.is_under_way = False
+
+    async def _stop_orphans(self, deadline: float) -> None:
+        """End what the program has left behind: workers whose parent would not wait, say."""
+        if orphans := self._orphans():
+            send(orphans, self._options.stop_signal)
+            send(orphans, signal.SIGCONT)
+            await self._orphans_end(deadline)
+            kill_all(self._orphans)
+            await self._orphans_end(time.monotonic() + A_MOMENT)
+            _process.restore_terminal()  # now that nobody else has it
+
+    async def _orphans_end(self, deadline: float) -> None:
+        while self._orphans():
+            self._reaped.clear()
+            if not await _happens(self._reaped, deadline):
+                return
+
+    def _orphans(self) -> list[int]:
+        """Return what descends from the program; on Linux it comes to us, wherever it went."""
+        spared = self._spared()
+        return [pid for pid in descendants(os.getpid()) if pid not in spared]
+
+    def _deadline(self) -> float:
+        return time.monotonic() + (self._options.stop_timeout or float("inf"))
+
+
+async def _happens(event: asyncio.Event, deadline: float) -> bool:
+    """Wait for *event*, until *deadline* at most; return whether it came in time."""
+    seconds = max(0, deadline - time.monotonic())
+    try:
+        await asyncio.wait_for(event.wait(), seconds if seconds < float("inf") else None)
+    except TimeoutError:
+        return False
+    return True
