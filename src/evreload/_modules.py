@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 # The clock that stamps files ticks coarsely: a file may seem this much older than it is.
 COARSE_CLOCK = 10_000_000  # nanoseconds
 
+# To ask each of thousands of modules again, for every new one, would hold up the loop.
+ENOUGH = 100  # modules in a row that were asked before: the others were, too
+
 SPAWNS = ("subprocess.Popen", "os.posix_spawn", "os.fork", "os.forkpty", "os.system")
 WRITING = os.O_WRONLY | os.O_RDWR
 CODE = (".py", ".pyw", ".pyc", ".so", ".pyd")
@@ -42,7 +45,7 @@ class Imports:
         self._wrote: Callable[[str], object] = lambda path: None
         self._noted: dict[str, int] = {}  # while there was nobody to take note
         self._known: set[str] = set()
-        self._asked: set[int] = set()  # modules, by identity, whose files are known
+        self._asked: dict[str, int] = {}  # names of modules whose files are known: identities
         self._missed: set[str] = set()
         self._compiled: dict[str, int] = {}
         self._written: set[str] = set()
@@ -91,15 +94,22 @@ class Imports:
         for noted in list(self._noted):
             if read := self._noted.pop(noted, 0):  # or another thread has just told of it
                 yield noted, read
-        modules = list(sys.modules.values())
-        self._asked.intersection_update(map(id, modules))  # another may take the place of one
-        for module in modules:
-            # To ask each of thousands again for every new one would hold up the loop.
-            if id(module) not in self._asked and (path := _file(module)):
-                self._asked.add(id(module))
+        found = []
+        familiar = 0
+        for name in reversed(list(sys.modules)):  # the latest come last
+            module = sys.modules.get(name)
+            if self._asked.get(name) == id(module):
+                familiar += 1
+                if familiar == ENOUGH:
+                    break
+            elif path := _file(module):
+                familiar = 0
+                self._asked[name] = id(module)
                 if path not in self._known:
                     self._known.add(path)
-                    yield path, unknown
+                    found.append(path)
+        for path in reversed(found):
+            yield path, unknown
 
     def has_started(self) -> None:
         """Take no interest any more in what the program writes: it is up."""
@@ -205,6 +215,8 @@ def source(path: str) -> str:
     """
     if path.endswith((".pyc", ".pyo")) and os.path.exists(path[:-1]):
         return path[:-1]
+    if os.path.isfile(path):
+        return path
     container = path
     while not os.path.exists(container) and container != os.path.dirname(container):
         container = os.path.dirname(container)

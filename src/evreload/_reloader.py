@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 ARMING_PATIENCE = 2.0  # seconds that a fork, or `stop`, waits for the first survey to end
 MOMENT = 0.002  # seconds after which it pays to look at all the files again
+MOST_WANTS = 100  # taken in before the loop gets its turn: a program imports by the hundred
 LET_GO = 0.002  # seconds until the first survey begins: `start` is to return before that
 
 CLAIMING = 1.0  # seconds the program has to bind its sockets again, once it is up
@@ -224,7 +225,7 @@ class Reloader:
         return self.handover.excused(path, may_be_own=may_be_own)
 
     def _receive(self, mail: set[News | Want]) -> None:
-        if self._watcher is None:
+        if self._watcher is None or self._mailbox is None:
             return
         if reason := _obstacle():  # a fork has made this one worker of several
             self._refuse(reason)
@@ -240,10 +241,15 @@ class Reloader:
             if self._has_carried() and not self._has_failed:
                 IOLoop.current().call_later(CLAIMING, self._carried().drop_unclaimed)
         wants = [item for item in mail if isinstance(item, Want)]
-        if wants:
+        news = mail.difference(wants)
+        if len(wants) > MOST_WANTS:
+            for want in wants[MOST_WANTS:]:
+                self._mailbox.put(want)
+            del wants[MOST_WANTS:]
+        elif wants:
             # A loader of its own kind may run code under another name than the module's file.
             wants += [Want(path, read) for path, read in self._imports.so_far(time.time_ns())]
-        self._watcher.receive({*mail.difference(wants), *map(_located, wants)})
+        self._watcher.receive({*news, *map(_located, wants)})
 
     # Forks: threads don't survive them, and since Python 3.12 they draw a warning
 
