@@ -92,7 +92,8 @@ def test_a_command_parses(page, command, tmp_path, monkeypatch):
         with pytest.raises(SystemExit, match=r"^0$"):
             _command.parse(arguments)
         return
-    given = _command._parser().parse_args(arguments)
+    parser = _command._parser()
+    given = parser.parse_args(_command._split(arguments, parser)[0])
     for path in getattr(given, "watch", ()):
         (tmp_path / path).mkdir(exist_ok=True)
     options = _command.parse(arguments)
