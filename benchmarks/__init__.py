@@ -1,0 +1,1 @@
+"""What evreload costs and how fast it is, beside its peers: `python -m benchmarks`."""

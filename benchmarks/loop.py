@@ -1,0 +1,226 @@
+"""What evreload costs on the event loop, beside the polling of tornado.autoreload."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from .harness import (
+    SPREAD,
+    Program,
+    Scale,
+    Table,
+    environment,
+    note,
+    save,
+    spread,
+    write_modules,
+)
+
+IDLE = 5.0  # seconds of the loop's own time looked at
+LATE = 500  # modules imported at once, while the program runs
+DEBOUNCE = 10.0  # milliseconds, evreload's default
+
+# Prints what the loop's thread worked in IDLE seconds, and how long one tick of Tornado's takes.
+TICK = """
+import asyncio, json, sys, time
+import everything, tornado.autoreload, tornado.ioloop
+
+async def worked(seconds):
+    began = time.thread_time()
+    await asyncio.sleep(seconds)
+    return time.thread_time() - began
+
+async def main():
+    seconds, reloader = float(sys.argv[1]), sys.argv[2]
+    if reloader == "tornado":
+        tornado.autoreload.start()
+    elif reloader == "evreload":
+        import evreload
+        evreload.start()
+    await asyncio.sleep(2)
+    idle = await worked(seconds)
+    seen, ticks = {}, []
+    for _ in range(20):
+        began = time.perf_counter()
+        tornado.autoreload._reload_on_update(seen)
+        ticks.append(time.perf_counter() - began)
+    print(json.dumps([idle / seconds, ticks[1:], len(seen)]))
+
+asyncio.run(main())
+"""
+
+# Prints the loop's lag, and the time of each callback that is not the ticker's own, while evreload
+# starts and while many modules are imported at once on another thread.
+LAG = """
+import asyncio, json, sys, time
+import everything, tornado.ioloop
+import evreload
+
+lags, callbacks = [], []
+plain = asyncio.events.Handle._run
+
+def timed(handle):
+    began = time.perf_counter()
+    plain(handle)
+    took = time.perf_counter() - began
+    if "evreload" in repr(handle._args) + repr(handle._callback):
+        callbacks.append(took)
+
+asyncio.events.Handle._run = timed
+
+async def ticker():
+    while True:
+        began = time.perf_counter()
+        await asyncio.sleep(0.001)
+        lags.append(time.perf_counter() - began - 0.001)
+
+async def during(what, seconds):
+    lags.clear(), callbacks.clear()
+    await what()
+    await asyncio.sleep(seconds)
+    return lags[:], callbacks[:]
+
+async def nothing(): ...
+
+async def start():
+    if sys.argv[1] == "evreload":
+        evreload.start()
+
+async def late():
+    await asyncio.to_thread(__import__, "late")
+
+async def main():
+    task = asyncio.create_task(ticker())
+    await asyncio.sleep(0.5)
+    print(json.dumps([await during(nothing, 1), await during(start, 1.5), await during(late, 1.5)]))
+
+asyncio.run(main())
+"""
+
+# Prints a line each time its loop turns, and when its reload hook is called.
+HOOK = """
+import asyncio, sys, time
+import everything, helper, tornado.ioloop
+import evreload
+
+async def main():
+    evreload.start()
+    evreload.add_reload_hook(lambda: print("hook", time.perf_counter(), flush=True))
+    await asyncio.sleep(1.0)
+    while not evreload._story()._is_up:
+        await asyncio.sleep(0.05)
+    print("ready", flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+def measure(place: Path, scale: Scale) -> list[Table]:
+    """Run programs of few and of many modules, in turn with and without evreload."""
+    for modules in scale.modules:
+        note(f"loop: writing {modules} modules")
+        directory = place / str(modules)
+        directory.mkdir()
+        write_modules(directory, modules)
+        write_modules(directory, LATE, start=modules, into="late")
+        save(directory, 0)
+        for name, program in (("tick", TICK), ("lag", LAG), ("hook", HOOK)):
+            (directory / f"{name}.py").write_text(program)
+        _run(directory, "lag.py", "none")  # writes the bytecode
+    return [_ticks(place, scale), _lags(place, scale), _hooks(place, scale)]
+
+
+def _ticks(place: Path, scale: Scale) -> Table:
+    table = Table(
+        "The loop's own work while idle (ms)",
+        ("", "loop's CPU, ms a second", *(f"one look, {one}" for one in SPREAD), "per 1,000 files"),
+    )
+    for modules in scale.modules:
+        for reloader in ("none", "tornado", "evreload"):
+            note(f"loop: idle with {modules} modules, {reloader}")
+            idle, ticks, files = _run(place / str(modules), "tick.py", str(IDLE), reloader)
+            row = [_who(modules, reloader), f"{idle * 1e3:.2f}"]
+            if reloader == "tornado":
+                middle, p90, worst = spread(ticks, digits=1)
+                row += [middle, p90, worst, f"{float(middle) / files * 1000:.1f}"]
+            else:
+                row += ["never looks", "", "", "0"]
+            table.rows.append(row)
+    return table
+
+
+def _who(modules: int, reloader: str) -> str:
+    names = {"none": "no reloader", "tornado": "tornado.autoreload", "evreload": "evreload"}
+    return f"{modules} modules, {names[reloader]}"
+
+
+def _lags(place: Path, scale: Scale) -> Table:
+    table = Table(
+        f"The loop's lag, and evreload's callbacks on it (ms; {scale.lags} programs each)",
+        ("", "lag p50", "p99", "max", "our callbacks", "p99", "longest"),
+        remark=f"{LATE} modules are imported at once, on another thread.",
+    )
+    for modules in scale.modules:
+        seen: dict[str, list[list[list[float]]]] = {"none": [], "evreload": []}
+        for number in range(scale.lags):
+            note(f"loop: lag with {modules} modules, program {number + 1} of {scale.lags}")
+            for reloader, runs in seen.items():
+                # The import of late modules is to be the same each time.
+                runs.append(_run(place / str(modules), "lag.py", reloader))
+        for number, when in enumerate(("idle", "at start()", f"while {LATE} are imported")):
+            for reloader, runs in seen.items():
+                lags = sorted(lag for run in runs for lag in run[number][0])
+                callbacks = sorted(took for run in runs for took in run[number][1])
+                row = [f"{_who(modules, reloader)}, {when}", *_percentiles(lags, 0.5, 0.99, 1)]
+                row += [str(len(callbacks)), *_percentiles(callbacks, 0.99, 1)]
+                table.rows.append(row)
+    return table
+
+
+def _percentiles(ordered: list[float], *places: float) -> list[str]:
+    last = len(ordered) - 1
+    return [f"{ordered[int(place * last)] * 1e3:.2f}" if ordered else "-" for place in places]
+
+
+def _hooks(place: Path, scale: Scale) -> Table:
+    table = Table(
+        f"Save to reload hook, less the debounce of {DEBOUNCE:g} ms (ms; {scale.hooks} saves)",
+        ("", *SPREAD),
+    )
+    for modules in scale.modules:
+        note(f"loop: save to hook with {modules} modules")
+        table.rows.append(
+            [f"{modules} modules", *spread(_to_hook(place / str(modules), scale.hooks), digits=1)]
+        )
+    return table
+
+
+def _to_hook(directory: Path, count: int) -> list[float]:
+    """Return how long after each save the hook was called, less the debounce."""
+    taken = []
+    program = Program([sys.executable, "hook.py"], directory, pipe=True)
+    try:
+        for value in range(1, count + 1):
+            program.line("ready")
+            since = save(directory, value, in_place=value % 2 == 0)
+            taken.append(float(program.line("hook").split()[1]) - since - DEBOUNCE / 1e3)
+    finally:
+        program.end()
+    return taken
+
+
+def _run(directory: Path, *arguments: str) -> list:
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=directory,
+        env=environment(),
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    return json.loads(done.stdout)
