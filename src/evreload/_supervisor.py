@@ -184,7 +184,8 @@ class Supervisor:
             return
         run.is_up = True
         asyncio.get_running_loop().call_later(STANDBY_DELAY, self._stand_by, run)
-        self._watcher.program_is_up()
+        # What it wrote as it ended is older than the end, though the clock of files be behind.
+        self._watcher.program_is_up(None if run.status is None else time.time_ns())
         if serving_since and self._handover.generation:
             elapsed = serving_since - self._cause
             logger.info("serving again after %.0f ms", elapsed * 1000)

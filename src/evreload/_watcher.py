@@ -102,10 +102,10 @@ class Watcher:
             self._todo[want.path] = None
         self._by_this_run.add(want.path)
 
-    def program_is_up(self) -> None:
-        """Take what changes from now on for a change, whoever made it."""
+    def program_is_up(self, at: int | None = None) -> None:
+        """Take what changes from now on, or *at* some time, for a change, whoever made it."""
         if self._up is None:
-            self._up = time.time_ns()  # not by the clock of files: what came before must be older
+            self._up = file_time() if at is None else at
             self._early = {*self._todo, *self._candidates}
 
     def renew(self, stale: Changes) -> None:
