@@ -555,25 +555,31 @@ def test_no_edit_is_lost_between_the_import_and_the_first_look(app, run):
 
 def test_a_flip_before_the_first_look_is_not_lost(app, run):
     """The file holds what the run was started for, but the run has read something else."""
-    gate = "open('gate').read()"
+    wait = "print('waiting', flush=True); open('gate').read()"
     show = "import helper; print('imported', helper.VALUE, flush=True)"
     os.mkfifo(app.path("gate"))
+
+    def go_on():
+        app.line("waiting")
+        app.write_in_place("gate", "")
+
     app.write("helper.py", "VALUE = 1")
-    run(f"{gate}; {show}; {gate}", armed=False)
-    app.write_in_place("gate", "")
-    app.line("imported 1")
-    app.write_in_place("gate", "")
+    run(f"{wait}; {show}; {wait}", armed=False)
+    go_on()
+    go_on()
     app.armed()
     app.write("helper.py", "VALUE = 22")
-    app.line("restarting server")
+    app.line("waiting")
     app.write("helper.py", "VALUE = 333")
     app.write_in_place("gate", "")
     app.line("imported 333")
     app.write("helper.py", "VALUE = 22")
-    app.write_in_place("gate", "")
+    go_on()
     app.line("helper.py modified; restarting server")
-    app.write_in_place("gate", "")
+    go_on()
     app.line("imported 22")
+    go_on()
+    app.armed()
 
 
 def test_a_program_that_writes_the_same_source_whenever_it_starts(app, run):

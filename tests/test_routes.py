@@ -74,7 +74,12 @@ def test_a_file_in_the_way_is_waited_for(routes, top):
 def test_what_is_made_just_before_it_is_listened_for(routes, observers, top):
     """Nobody will ever tell of it, so it must be seen."""
     made = top / "a" / "b"
-    observers.act = lambda directory: made.mkdir(parents=True, exist_ok=True)
+
+    def act(directory):
+        if directory == str(top) and "a" in routes.entries[directory]:
+            made.mkdir(parents=True, exist_ok=True)
+
+    observers.act = act
     routes.lead_to(str(made / "file"))
     assert routes.entries[str(made)] == {"file"}
     assert str(made) in observers.armed
