@@ -6,6 +6,7 @@ files` is the barrier after which a change must be seen.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import shutil
@@ -167,10 +168,8 @@ class App:
         if self.process is None:
             return
         # The session is ours alone: whatever the program left behind ends with it.
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.process.kill()
         self.process.wait()
         self._reader.join(5)
@@ -209,7 +208,7 @@ def app(tmp_path: Path):
 
 @pytest.fixture
 def loop_app(app: App) -> App:
-    """A program on a loop, armed: a save of helper.py makes it say `ready VALUE`."""
+    """Start a program on a loop, and arm it: a save of helper.py makes it say `ready VALUE`."""
     app.write("helper.py", "VALUE = 1")
     app.write("app.py", LOOP)
     app.start("app.py")

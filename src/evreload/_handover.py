@@ -106,5 +106,7 @@ class Handover:
             text = json.dumps(told)
             if len(text) <= MOST_CHARACTERS:
                 return text
-            changed = changed[: len(changed) // 2]
-            tried = dict(list(tried.items())[: len(tried) // 2])
+            if len(tried) > len(changed):
+                tried = dict(list(tried.items())[: len(tried) // 2])
+            else:
+                changed = changed[: len(changed) // 2]
