@@ -111,16 +111,20 @@ def until(fact, what: str):
     return value
 
 
-def idle(pid: int) -> list[int]:
-    """Block until nothing stirs in *pid* and its descendants; return them all."""
+def idle(pid: int, seconds: float = SETTLED) -> list[int]:
+    """Block until nothing stirs in *pid* and its descendants for a while; return them all.
+
+    Whoever deletes something in a directory above a program, /tmp for one, wakes it for a moment.
+    What happens by itself, time and again, leaves no such while.
+    """
 
     def is_idle():
         pids = family(pid)
         before = stirs(pids)
-        time.sleep(SETTLED)
+        time.sleep(seconds)
         return pids if family(pid) == pids and stirs(pids) == before else None
 
-    return until(is_idle, "an idle program")
+    return until(is_idle, f"{seconds} s in which nothing stirs")
 
 
 # Programs of many files
@@ -159,10 +163,7 @@ def run(app, way: tuple[str, ...], **environment: str) -> None:
 def test_an_idle_program_of_many_modules_never_wakes(app, way, modules):
     many_modules(app, modules)
     run(app, way)
-    pids = idle(app.pid)
-    before = stirs(pids)
-    time.sleep(IDLE)
-    assert stirs(pids) == before
+    idle(app.pid, IDLE)
 
 
 @WAYS
@@ -175,15 +176,13 @@ def test_an_idle_program_makes_no_system_call(app, way, tmp_path):
     trace = tmp_path / "trace"
     strace = start_strace(pids, trace)
     try:
-        idle(app.pid)  # being attached to has interrupted each call that waits
-        since = time.time()
-        time.sleep(IDLE)
-        to = time.time()
+        idle(app.pid, IDLE)  # at first: being attached to has interrupted each call that waits
+        now = time.time()
     finally:
         strace.terminate()
         strace.wait()
         strace.stderr.close()
-    calls = [line for line in trace.read_text().splitlines() if since < stamp(line) < to]
+    calls = [line for line in trace.read_text().splitlines() if now - IDLE < stamp(line) < now]
     assert calls == []
 
 
@@ -211,15 +210,16 @@ def stamp(line: str) -> float:
 
 
 def test_a_log_written_a_million_times_beside_a_module_wakes_nobody(loop_app):
-    pids = idle(loop_app.pid)
-    before = stirs(pids)
     descriptor = os.open(loop_app.path("server.log"), os.O_WRONLY | os.O_CREAT)
-    until(lambda: stirs(pids) != before, "the event of the creation")
-    pids = idle(loop_app.pid)
-    before = stirs(pids)
-    for _ in range(1_000_000):
-        os.write(descriptor, b"x")
-    assert stirs(pids) == before
+
+    def wakes_nobody():
+        pids = idle(loop_app.pid)
+        before = stirs(pids)
+        for _ in range(1_000_000):
+            os.write(descriptor, b"x")
+        return stirs(pids) == before
+
+    until(wakes_nobody, "a million writes that wake nobody")
     os.close(descriptor)
     loop_app.write("helper.py", "VALUE = 2")
     loop_app.line("ready 2")
