@@ -38,9 +38,9 @@ class Contender:
         except importlib.metadata.PackageNotFoundError:
             return None
 
-    @property
-    def environment(self) -> dict[str, str]:
-        return {"START": self.start, "RELOADER": self.reloader}
+    def variables(self, port: int) -> dict[str, str]:
+        """Return what the program learns through its environment."""
+        return {"PORT": str(port), "START": self.start, "RELOADER": self.reloader}
 
     def at(self, port: int) -> list[str]:
         """Return the command line, for servers that take the port from it."""

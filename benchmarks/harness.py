@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -131,15 +131,14 @@ def save(directory: Path, value: int, *, in_place: bool = False) -> float:
 # Processes
 
 
-def environment(**more: str) -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Return the environment for what is measured, with bytecode on."""
     unwanted = ("PYTHONDONTWRITEBYTECODE", "WERKZEUG_RUN_MAIN")
-    kept = {
+    return {
         name: value
         for name, value in os.environ.items()
         if name not in unwanted and not name.startswith("EVRELOAD")
     }
-    return {**kept, **more}
 
 
 def free_port() -> int:
@@ -153,12 +152,17 @@ class Program:
     """A process in a session of its own, with all that comes of it."""
 
     def __init__(
-        self, command: Sequence[str], directory: Path, *, pipe: bool = False, **more: str
+        self,
+        command: Sequence[str],
+        directory: Path,
+        variables: Mapping[str, str] | None = None,
+        *,
+        pipe: bool = False,
     ) -> None:
         self._process = subprocess.Popen(
             command,
             cwd=directory,
-            env=environment(**more),
+            env={**environment(), **(variables or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE if pipe else subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

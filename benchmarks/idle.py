@@ -26,9 +26,7 @@ def measure(place: Path, scale: Scale) -> list[Table]:
         for one in contenders:
             note(f"idle: starting {one.name}")
             port = free_port()
-            programs.append(
-                Program(one.at(port), place / one.kind, PORT=str(port), **one.environment)
-            )
+            programs.append(Program(one.at(port), place / one.kind, one.variables(port)))
             serving(port)
         time.sleep(CALM)
         families = [family(program.pid) for program in programs]

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from .harness import (
     SPREAD,
@@ -63,9 +64,9 @@ lags, callbacks = [], []
 plain = asyncio.events.Handle._run
 
 def timed(handle):
-    began = time.perf_counter()
+    began, worked = time.perf_counter(), time.thread_time()
     plain(handle)
-    took = time.perf_counter() - began
+    took = time.perf_counter() - began, time.thread_time() - worked
     if "evreload" in repr(handle._args) + repr(handle._callback):
         callbacks.append(took)
 
@@ -161,11 +162,14 @@ def _who(modules: int, reloader: str) -> str:
 def _lags(place: Path, scale: Scale) -> Table:
     table = Table(
         f"The loop's lag, and evreload's callbacks on it (ms; {scale.lags} programs each)",
-        ("", "lag p50", "p99", "max", "our callbacks", "p99", "longest"),
-        remark=f"{LATE} modules are imported at once, on another thread.",
+        ("", "lag p50", "p99", "max", "our callbacks", "p99", "longest", "CPU p99", "most CPU"),
+        remark=(
+            f"{LATE} modules are imported at once, on another thread. What a callback took beyond "
+            "its CPU time, it waited for other threads or programs."
+        ),
     )
     for modules in scale.modules:
-        seen: dict[str, list[list[list[float]]]] = {"none": [], "evreload": []}
+        seen: dict[str, list[Any]] = {"none": [], "evreload": []}
         for number in range(scale.lags):
             note(f"loop: lag with {modules} modules, program {number + 1} of {scale.lags}")
             for reloader, runs in seen.items():
@@ -174,9 +178,11 @@ def _lags(place: Path, scale: Scale) -> Table:
         for number, when in enumerate(("idle", "at start()", f"while {LATE} are imported")):
             for reloader, runs in seen.items():
                 lags = sorted(lag for run in runs for lag in run[number][0])
-                callbacks = sorted(took for run in runs for took in run[number][1])
+                took = [one for run in runs for one in run[number][1]]
                 row = [f"{_who(modules, reloader)}, {when}", *_percentiles(lags, 0.5, 0.99, 1)]
-                row += [str(len(callbacks)), *_percentiles(callbacks, 0.99, 1)]
+                row.append(str(len(took)))
+                row += _percentiles(sorted(wall for wall, _ in took), 0.99, 1)
+                row += _percentiles(sorted(cpu for _, cpu in took), 0.99, 1)
                 table.rows.append(row)
     return table
 
@@ -213,7 +219,7 @@ def _to_hook(directory: Path, count: int) -> list[float]:
     return taken
 
 
-def _run(directory: Path, *arguments: str) -> list:
+def _run(directory: Path, *arguments: str) -> Any:
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=directory,

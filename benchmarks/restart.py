@@ -40,12 +40,8 @@ class Runner:
         write_server(directory, contender.kind, MODULES)
 
     def start(self) -> None:
-        self._program = Program(
-            self.contender.at(self._port),
-            self._directory,
-            PORT=str(self._port),
-            **self.contender.environment,
-        )
+        contender, port = self.contender, self._port
+        self._program = Program(contender.at(port), self._directory, contender.variables(port))
 
     def get_ready(self) -> None:
         self.start()
@@ -73,12 +69,8 @@ class Runner:
         return [seen.elapsed for seen in self.seen if not seen.lost]
 
 
-class Oracle(Runner):
-    """Knows of the save at once: the limit of what a cold restart can do."""
-
-    def act(self) -> None:
-        self.end()
-        self.start()
+class Cold(Runner):
+    """Is ended at once: there is nothing but the program itself."""
 
     def end(self) -> None:
         if self._program:
@@ -86,7 +78,15 @@ class Oracle(Runner):
         self._program = None
 
 
-class Bare(Runner):
+class Oracle(Cold):
+    """Knows of the save at once: the limit of what a cold restart can do."""
+
+    def act(self) -> None:
+        self.end()
+        self.start()
+
+
+class Bare(Cold):
     """Starts the program, and ends it, in each round."""
 
     def get_ready(self) -> None:
@@ -100,8 +100,6 @@ class Bare(Runner):
         self.start()
         self.seen.append(follow(self._port, value, since))
         self.end()
-
-    end = Oracle.end
 
 
 def measure(place: Path, scale: Scale) -> list[Table]:

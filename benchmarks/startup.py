@@ -98,7 +98,7 @@ def _answer(directory: Path, *arguments: str) -> float:
     save(directory, value)
     port = free_port()
     began = time.perf_counter()
-    program = Program([sys.executable, *arguments], directory, PORT=str(port))
+    program = Program([sys.executable, *arguments], directory, {"PORT": str(port)})
     try:
         return follow(port, value, began).elapsed
     finally:
