@@ -8,7 +8,6 @@ the main thread whatever it does, with a loop or without.
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # `signal` makes enums of it, for 5 ms
-import contextlib
 import os
 import sys
 import time
@@ -167,10 +166,12 @@ class Child:
             self._report(_channel.ENDED)
 
     def _report(self, *record: str) -> None:
-        with contextlib.suppress(OSError):  # the parent has died, and we shall shortly
+        try:
             # A daemon closes what it has inherited, and then the number may mean another file.
             if os.path.samestat(os.fstat(self._reports), self._pipe):
                 os.write(self._reports, pack(record))
+        except OSError:  # the parent has died, and we shall shortly
+            return
 
     def _note(self, path: str, read: int) -> None:
         self._report(_channel.FILE, str(read), path)

@@ -6,13 +6,13 @@ choice of observers ask for the platform.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 
 TYPE_CHECKING = False  # `typing` costs 2 ms, and this module is part of `import evreload`
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from contextlib import AbstractContextManager
     from typing import Any, NoReturn
 
 # What the runner is told in place of the pipes to a parent.
@@ -214,9 +214,15 @@ def restart(
         raise
 
 
+def _ignoring(*errors: type[Exception]) -> AbstractContextManager[None]:
+    import contextlib  # 4 ms of a program's start, and needed only at its end
+
+    return contextlib.suppress(*errors)
+
+
 def _go_to(directory: str | None) -> None:
     if directory:
-        with contextlib.suppress(OSError):  # it is gone; an absolute target runs from anywhere
+        with _ignoring(OSError):  # it is gone; an absolute target runs from anywhere
             os.chdir(directory)
 
 
@@ -242,7 +248,7 @@ def widen(pipe: int, size: int) -> None:
     if sys.platform == "linux":
         import fcntl
 
-        with contextlib.suppress(OSError):  # beyond the user's share: the default will do
+        with _ignoring(OSError):  # beyond the user's share: the default will do
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, size)
 
 
@@ -281,7 +287,7 @@ else:
         _signal.pthread_sigmask(_signal.SIG_SETMASK, MASK)
         for number in _signal.valid_signals() - IGNORED:
             if _signal.getsignal(number) == _signal.SIG_IGN:
-                with contextlib.suppress(ValueError):  # only the main thread may
+                with _ignoring(ValueError):  # only the main thread may
                     _signal.signal(number, _signal.SIG_DFL)
 
     def restore_terminal() -> None:
@@ -290,7 +296,7 @@ else:
             return
         import termios
 
-        with contextlib.suppress(OSError, termios.error):  # it was hung up
+        with _ignoring(OSError, termios.error):  # it was hung up
             if not _exists(os.tcgetpgrp(0)):
                 _take_foreground()
             # From the background it would stop us instead.
@@ -323,7 +329,7 @@ def _end_workers() -> None:
     for worker in workers:
         worker.terminate()
     for worker in workers:
-        with contextlib.suppress(AssertionError):  # a child of the process we were forked from
+        with _ignoring(AssertionError):  # a child of the process we were forked from
             worker.join(1)
             if worker.is_alive():
                 worker.kill()
@@ -346,7 +352,7 @@ def _flush() -> None:
     """Write out what stdio and logging hold back."""
     for stream in (sys.stdout, sys.stderr):
         # None, closed, or its reader has gone: there is nobody to tell.
-        with contextlib.suppress(AttributeError, OSError, ValueError):
+        with _ignoring(AttributeError, OSError, ValueError):
             stream.flush()
     logging = sys.modules.get("logging")
     if logging is None:
@@ -354,5 +360,5 @@ def _flush() -> None:
     loggers = [logging.root, *logging.root.manager.loggerDict.values()]
     for logger in loggers:
         for handler in getattr(logger, "handlers", ()):
-            with contextlib.suppress(Exception):  # a user's handler may do anything
+            with _ignoring(Exception):  # a user's handler may do anything
                 handler.flush()

@@ -94,7 +94,8 @@ def _run_script(path: str) -> None:
 
 
 def _load(path: str) -> tuple[Loader, CodeType]:
-    from importlib.machinery import SourceFileLoader, SourcelessFileLoader
+    # Where importlib.machinery, which costs 1 ms, has them from.
+    from _frozen_importlib_external import SourceFileLoader, SourcelessFileLoader
 
     if path.endswith(".pyc"):
         compiled = SourcelessFileLoader("__main__", path)
