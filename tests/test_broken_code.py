@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import urllib.request
 
 import pytest
@@ -217,7 +216,7 @@ def test_a_program_that_always_fails_does_not_spin(loop_app):
     loop_app.write("helper.py", "print('tried', flush=True)\nundefined")
     loop_app.line("NameError")
     loop_app.armed()
-    os.utime(loop_app.path("helper.py"))
+    loop_app.write("helper.py", "print('tried', flush=True)\nundefined_again")
     loop_app.line("NameError")
     loop_app.armed()
     loop_app.write("helper.py", "VALUE = 2")

@@ -233,11 +233,10 @@ class Reloader:
             return
         from ._watcher import Want
 
-        if not self._is_up:
-            self._is_up = True
+        is_first, self._is_up = not self._is_up, True
+        if is_first:
             self._imports.has_started()
             self._watcher.program_is_up()
-            logger.info("watching %s", self._watcher)
             if self._has_carried() and not self._has_failed:
                 IOLoop.current().call_later(CLAIMING, self._carried().drop_unclaimed)
         wants = [item for item in mail if isinstance(item, Want)]
@@ -250,6 +249,8 @@ class Reloader:
             # A loader of its own kind may run code under another name than the module's file.
             wants += [Want(path, read) for path, read in self._imports.so_far(time.time_ns())]
         self._watcher.receive({*news, *map(_located, wants)})
+        if is_first:
+            logger.info("watching %s", self._watcher)
 
     # Forks: threads don't survive them, and since Python 3.12 they draw a warning
 
