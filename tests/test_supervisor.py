@@ -324,6 +324,15 @@ def test_sigusr1_restarts_by_hand(app):
     assert app.line("ready 1") != first
 
 
+@pytest.mark.parametrize("body", [SLEEPER, ENDER, SERVER])
+def test_each_touch_restarts_however_soon(app, body):
+    start(app, body)
+    for _ in range(5):
+        os.utime(app.path("helper.py"))
+        app.line("helper.py modified; restarting server")
+        app.line("ready 1")
+
+
 def test_the_program_can_ask_the_command_by_its_process_id(app):
     start(app, f"{ENDER}\nimport os; print('under', os.environ['EVRELOAD_PID'], flush=True)")
     assert app.line("under") == f"under {app.pid}"

@@ -222,6 +222,8 @@ class Reloader:
 
     def _is_excused(self, path: str) -> bool:
         may_be_own = self._imports.may_have_written(path)
+        if self._watcher and not may_be_own and not self._watcher.may_be_known(path):
+            return False  # somebody saved or touched it
         return self.handover.excused(path, may_be_own=may_be_own)
 
     def _receive(self, mail: set[News | Want]) -> None:

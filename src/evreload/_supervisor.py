@@ -123,6 +123,8 @@ class Supervisor:
     def _is_excused(self, path: str) -> bool:
         may_be_own = self._run.may_have_written(path)
         asyncio.get_running_loop().call_soon(self._read_on, self._run)  # what that has peeked at
+        if not may_be_own and not self._watcher.may_be_known(path):
+            return False  # somebody saved or touched it
         return self._handover.excused(path, may_be_own=may_be_own)
 
     # What the program tells

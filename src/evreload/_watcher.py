@@ -192,6 +192,10 @@ class Watcher:
             touched.add(entry)
         return touched
 
+    def may_be_known(self, path: str) -> bool:
+        """Whether *path* was not seen to change: the program may have read it as it is."""
+        return path in self._suspects
+
     def stale(self) -> Changes:
         """Look at every wanted file, now; return those that differ from what the program runs."""
         return differing(self._running)
