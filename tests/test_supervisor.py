@@ -467,8 +467,9 @@ def test_verbose_tells_each_reason(app):
     subprocess.run(["git", "init", "-q"], cwd=app.directory, check=True)
     start(app, SERVER, "-v", "-i", "*.log")
     app.armed()
+    (app.directory.parent / "beside.txt").touch()  # where nothing of the program lies
     app.write_in_place("notes.txt", "x")
-    assert app.line("notes.txt") == f"evreload: {app.path('notes.txt')}: not imported"
+    assert app.line("not imported") == f"evreload: {app.path('notes.txt')}: not imported"
     app.write_in_place("app.log", "x")
     assert app.line("app.log") == f"evreload: {app.path('app.log')}: ignored (*.log)"
     os.chmod(app.path("helper.py"), 0o600)

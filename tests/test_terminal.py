@@ -167,7 +167,7 @@ time.sleep(3600)
 
 def test_ctrl_c_once_ends_everything_quietly(app):
     app.write("app.py", SLEEPER)
-    terminal = app.run("-v")
+    terminal = app.run("-q")
     terminal.expect_exact("ready 1")
     app.save(2)
     terminal.expect_exact("ready 2")

@@ -179,9 +179,13 @@ class Watcher:
             self._unfinished.discard(path)
         if touched:
             self._last_news = time.monotonic()
-        elif path and path not in self.entries:
+        elif path not in self.entries and self._holds_wanted(os.path.dirname(path)):
             rule = self._left_out(path)
             logger.debug("%s: %s", path, f"ignored ({rule})" if rule else "not imported")
+
+    def _holds_wanted(self, directory: str) -> bool:
+        """Whether *directory* is more than a step on the way to a wanted file."""
+        return self.entries.get(directory, set()) != set()
 
     def _touched(self, entry: str) -> set[str]:
         touched = set(self._routes.meant_by(entry))
