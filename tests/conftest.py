@@ -6,7 +6,9 @@ files` is the barrier after which a change must be seen.
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import http.client
 import os
 import queue
 import shutil
@@ -194,6 +196,37 @@ def assert_gone(pids: set[int]) -> None:
     while alive := [pid for pid in pids if is_alive(pid)]:
         assert time.monotonic() < deadline, f"still there: {alive}"
         time.sleep(0.01)
+
+
+class Clients:
+    """Connects every few milliseconds, and counts what comes of it."""
+
+    def __init__(self, port: int) -> None:
+        self.outcomes: collections.Counter[str] = collections.Counter()
+        self._port = port
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception):
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self):
+        while not self._stopping.wait(0.002):
+            try:
+                self.outcomes["answered" if self._ask() else "empty"] += 1
+            except (OSError, http.client.HTTPException) as error:
+                self.outcomes[type(error).__name__] += 1
+
+    def _ask(self) -> bytes:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=DEADLINE)
+        with contextlib.closing(connection):
+            connection.request("GET", "/")
+            return connection.getresponse().read()
 
 
 @pytest.fixture

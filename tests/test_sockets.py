@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import http.client
 import json
@@ -14,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import Clients
 
 from evreload._sockets import Shelf, _become, _key
 
@@ -140,31 +140,6 @@ def until(port, value, path="/"):
                 return int(pid)
         time.sleep(0.005)
     return pytest.fail(f"never answered {value}")
-
-
-class Clients:
-    """Connects every few milliseconds, and counts what comes of it."""
-
-    def __init__(self, port):
-        self.outcomes = collections.Counter()
-        self._port = port
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception):
-        self._stopping.set()
-        self._thread.join()
-
-    def _run(self):
-        while not self._stopping.wait(0.002):
-            try:
-                self.outcomes["answered" if ask(self._port) else "empty"] += 1
-            except (OSError, http.client.HTTPException) as error:
-                self.outcomes[type(error).__name__] += 1
 
 
 def start(app, port, program, *options, arguments=()):

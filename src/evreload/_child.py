@@ -56,7 +56,7 @@ class Child:
         self._since = time.time_ns()
         self._pid = _process.program_of(mode) or os.getpid()
         self._parent = os.getppid()
-        self._follows = False
+        self._follows = self._is_first = False
         self._writes = 0
         self._wished = 0.0
         self._handover: Handover | None = None
@@ -185,7 +185,7 @@ class Child:
         if spawn is None or self._follows:
             return
         self._follows = True
-        pipes = (self._reports, self._requests)
+        pipes = self._pipes
 
         def spawnv_passfds(path: bytes, args: Iterable[Any], passfds: Iterable[int]) -> Any:
             command = [os.fsdecode(argument) for argument in args]

@@ -45,6 +45,7 @@ class Keeper:
         self._bound = bound
         self._may_claim = may_claim  # nothing is kept for the first run
         self._keys: weakref.WeakKeyDictionary[socket.socket, Key] = weakref.WeakKeyDictionary()
+        self._known: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._bind = socket.socket.bind
         self._listen = socket.socket.listen
 
@@ -63,6 +64,7 @@ class Keeper:
 
     def bind(self, sock: socket.socket, address: Any) -> None:
         """Bind *sock*, or make it the kept socket of that address."""
+        self._known.add(sock)
         key = _key(sock, address)
         if key is None:
             self._bind(sock, address)
@@ -90,7 +92,11 @@ class Keeper:
             self._bind(sock, address)
 
     def _keep(self, sock: socket.socket) -> None:
-        if key := self._keys.pop(sock, None):
+        key = self._keys.pop(sock, None)
+        if sock not in self._known:  # bound in another process, which has handed it to this one
+            self._known.add(sock)
+            key = _key(sock, sock.getsockname())
+        if key:
             self._send(sock, key)
 
     def _send(self, sock: socket.socket, key: Key) -> None:
@@ -164,8 +170,7 @@ class Shelf:
 
     def _do(self, kind: bytes, key: Key, descriptor: int) -> None:
         if kind == KEEP:
-            self._kept.append((key, descriptor))
-            self._claimed.add(descriptor)
+            self._keep(key, descriptor)
             return
         with socket.socket(fileno=descriptor) as asker:
             if kind == RELEASE:
@@ -175,6 +180,16 @@ class Shelf:
                 socket.send_fds(asker, [b"."], [found])
             else:
                 asker.send(b".")
+
+    def _keep(self, key: Key, descriptor: int) -> None:
+        for _, kept in self._kept:
+            if os.path.sameopenfile(kept, descriptor):  # several workers listen on one
+                os.close(descriptor)
+                descriptor = kept
+                break
+        else:
+            self._kept.append((key, descriptor))
+        self._claimed.add(descriptor)
 
     def _claim(self, key: Key) -> int | None:
         alone = key[-1] == "0"  # with SO_REUSEPORT each of several workers has its own

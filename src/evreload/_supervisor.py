@@ -297,7 +297,10 @@ class Supervisor:
             logger.info("%s modified; restarting server", names)
         else:
             logger.info("restarting server")
-        if await self._ending.end(self._run, considered) and not self._end.done():
+        if not await self._ending.end(self._run, considered):
+            if considered is not self._changes:  # what came meanwhile has found us at work
+                await self._replace_if_sound()
+        elif not self._end.done():
             self._begin(considered)
 
     def _stance(self) -> str:
