@@ -43,7 +43,7 @@ class Scale:
 
     @classmethod
     def quick(cls) -> Scale:
-        return cls(3, 5, 5, 200, (100, 1000), hooks=3, lags=1)
+        return cls(3, 4, 5, 200, (100, 500), hooks=2, lags=1)
 
 
 # Programs
