@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import socket
 import sys
@@ -218,6 +217,8 @@ class Carried:
 
     def bind(self, port: int, *arguments: Any) -> list[socket.socket]:
         """Do what `tornado.netutil.bind_sockets` does, or return what it did in the last run."""
+        import json
+
         from tornado.netutil import bind_sockets
 
         call = json.dumps([port, *arguments], default=str)
@@ -232,6 +233,8 @@ class Carried:
 
     def hand_over(self) -> dict[str, str]:
         """Let the sockets pass through an exec; return the environment that names them."""
+        import json  # not for the command's program, which pays for all that is imported here
+
         bound = {
             call: [sock.fileno() for sock in sockets if sock.fileno() != -1]
             for call, sockets in self._bound.items()
@@ -253,6 +256,8 @@ class Carried:
                 os.close(number)
 
     def _inherited(self) -> dict[str, list[int]]:
+        import json
+
         try:
             owner, carried = json.loads(os.environ.pop(self.VARIABLE))
         except (KeyError, ValueError, TypeError):
