@@ -33,9 +33,9 @@ async def main() -> None:
     app = tornado.web.Application(
         [("/", Page), ("/api/now", Now)], template_path=str(HERE / "templates")
     )
-    app.listen(port, "127.0.0.1")
     evreload.watch(str(HERE / "templates"))
     evreload.start()
+    app.listen(port, "127.0.0.1")
     print(f"Open http://127.0.0.1:{port}, then edit {HERE / 'greeting.py'}", flush=True)
     await asyncio.Event().wait()
 
