@@ -190,16 +190,18 @@ class Program:
 
     def end(self) -> None:
         """End it and all that came of it."""
-        doomed = family(self.pid)
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            for pid in doomed:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, number)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(0.5)
+        # Stopped first, then killed before its children, it can't start another in their place.
+        _signal(self.pid, signal.SIGSTOP)
+        for pid in family(self.pid):
+            _signal(pid, signal.SIGKILL)
         self._process.wait()
         if self._process.stdout:
             self._process.stdout.close()
+
+
+def _signal(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 @contextlib.contextmanager
