@@ -43,6 +43,28 @@ asyncio.run(main())
 """
 
 
+# Prints a value of its own making, then watches. Every run imports `cookie`: see `nothing_else`.
+# It listens, so that the command can tell when it is up.
+PROGRAM = """
+import asyncio, logging, os, signal, socket, sys, threading
+logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stdout)
+import evreload
+import cookie
+{body}
+
+async def main():
+    print("ready", {value}, flush=True)
+    evreload.start(check_time=50{arguments})
+    listener = socket.create_server(("127.0.0.1", 0))
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+# The two ways to run a program that reloads.
+WAYS = pytest.mark.parametrize("way", [(), ("-m", "evreload")], ids=["start", "command"])
+
+
 def await_tick() -> None:
     """Block until what is saved next is, by the coarse clock that stamps files, later than now.
 
@@ -61,6 +83,7 @@ class App:
         self.directory = directory
         self.process: subprocess.Popen[str] | None = None
         self.seen: list[str] = []
+        self.way: tuple[str, ...] = ()  # what comes between Python and the program
         self.environment = {
             name: value
             for name, value in os.environ.items()
@@ -177,6 +200,87 @@ class App:
         self._reader.join(5)
         assert self.process.stdout
         self.process.stdout.close()
+
+
+# A program that is watched, and what it was restarted for
+
+
+def runner(app, *, way=(), poll=False):
+    """Return what runs a program that prints *value* after *body*, and waits until it is armed."""
+    app.way = way
+    environment = {"EVRELOAD_POLL": "1"} if poll else {}
+
+    def run(body="import helper", value="helper.VALUE", *, arguments="", prefix=(), armed=True):
+        app.write("cookie.py")
+        app.write("app.py", PROGRAM.format(body=body, value=value, arguments=arguments))
+        app.start_command([*prefix, sys.executable, *way, "app.py"], **environment)
+        if armed:
+            line = app.armed()
+            assert ("(polling" in line) == poll
+        return app
+
+    return run
+
+
+def restarted(app, *names):
+    """Block until the program was restarted for exactly these files, and watches again."""
+    line = app.line("restarting server")
+    paths = ", ".join(sorted(names if app.way else map(app.path, names)))
+    assert line == f"evreload: {paths} modified; restarting server", app.output
+    return up_again(app)
+
+
+def up_again(app):
+    """Block until the program watches again; return what it prints."""
+    ready = app.line("ready")
+    if app.way:
+        app.line("serving again")
+        await_tick()
+    else:
+        app.armed()
+    return ready
+
+
+def nothing_else(app):
+    """Prove that all the program is about to restart for is this cookie."""
+    app.write("cookie.py", "# changed")
+    restarted(app, "cookie.py")
+
+
+def replace(path, text, ns=None):
+    """Put another file in the place of *path*, of a given modification time."""
+    beside = Path(f"{path}.beside~")
+    beside.write_text(text)
+    if ns:
+        os.utime(beside, ns=(ns, ns))
+    beside.replace(path)
+
+
+def until(fact, what: str):
+    """Block until *fact* returns something true, and return that."""
+    deadline = time.monotonic() + DEADLINE
+    while not (value := fact()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"not in {DEADLINE} s: {what}")
+        time.sleep(0.01)
+    return value
+
+
+def git(directory: Path, *arguments: str) -> str:
+    """Run git there, whatever this user's settings are; return what it prints."""
+    if not (program := shutil.which("git")):
+        pytest.skip("there is no git")
+    identity = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
+    nowhere = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
+    done = subprocess.run(
+        [program, *identity, *arguments],
+        cwd=directory,
+        env={**os.environ, **nowhere, "GIT_EDITOR": "true"},
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+    )
+    return done.stdout.strip()
 
 
 def free_port() -> int:

@@ -13,22 +13,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from conftest import git, nothing_else, replace, restarted, runner
 
-# Prints a value of its own making, then watches. Every run imports `cookie`: see `nothing_else`.
-PROGRAM = """
-import asyncio, logging, os, signal, sys, threading
-logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stdout)
-import evreload
-import cookie
-{body}
-
-async def main():
-    print("ready", {value}, flush=True)
-    evreload.start(check_time=50{arguments})
-    await asyncio.Event().wait()
-
-asyncio.run(main())
-"""
 OPTIONAL = """
 try:
     import helper
@@ -51,47 +37,6 @@ def run(app, request):
 @pytest.fixture
 def run_with_events(app):
     return runner(app, poll=False)
-
-
-def runner(app, *, poll):
-    """Return what runs a program that prints *value* after *body*, and waits until it is armed."""
-    environment = {"EVRELOAD_POLL": "1"} if poll else {}
-
-    def run(body="import helper", value="helper.VALUE", *, arguments="", prefix=(), armed=True):
-        app.write("cookie.py")
-        app.write("app.py", PROGRAM.format(body=body, value=value, arguments=arguments))
-        app.start_command([*prefix, sys.executable, "app.py"], **environment)
-        if armed:
-            line = app.armed()
-            assert ("(polling" in line) == poll
-        return app
-
-    return run
-
-
-def restarted(app, *names):
-    """Block until the program was restarted for exactly these files, and watches again."""
-    line = app.line("restarting server")
-    paths = ", ".join(sorted(map(app.path, names)))
-    assert line == f"evreload: {paths} modified; restarting server", app.output
-    app.line("ready")
-    app.armed()
-    return next(line for line in reversed(app.seen) if line.startswith("ready"))
-
-
-def nothing_else(app):
-    """Prove that all the program is about to restart for is this cookie."""
-    app.write("cookie.py", "# changed")
-    restarted(app, "cookie.py")
-
-
-def replace(path, text, ns=None):
-    """Put another file in the place of *path*, of a given modification time."""
-    beside = Path(f"{path}.beside~")
-    beside.write_text(text)
-    if ns:
-        os.utime(beside, ns=(ns, ns))
-    beside.replace(path)
 
 
 # 1
@@ -172,89 +117,7 @@ def test_the_same_time_and_size_and_another_inode(app, run):
     assert restarted(app, "helper.py") == "ready 2"
 
 
-# 5
-
-
-def by_vim(*settings):
-    def save(path, text):
-        if not shutil.which("vim"):
-            pytest.skip("there is no vim")
-        commands = [*(f"set {setting}" for setting in settings), f"%s/.*/{text}/", "wq"]
-        arguments = [part for command in commands for part in ("-c", command)]
-        subprocess.run(["vim", "-u", "NONE", "-N", "-es", *arguments, path], check=True)
-
-    return save
-
-
-def by_sed(path, text):
-    subprocess.run(["sed", "-i", f"s/.*/{text}/", path], check=True)
-
-
-def by_emacs(path, text):
-    lock = path.with_name(f".#{path.name}")
-    lock.symlink_to("somebody@somewhere.1234:5678")
-    path.with_name(f"#{path.name}#").write_text(text)
-    path.rename(f"{path}~")
-    path.write_text(text)
-    path.with_name(f"#{path.name}#").unlink()
-    lock.unlink()
-
-
-def by_nano(path, text):
-    swap = path.with_name(f".{path.name}.swp")
-    swap.write_text("nano")
-    shutil.copy2(path, f"{path}~")
-    path.write_text(text)
-    swap.unlink()
-
-
-def by_pycharm(path, text):
-    new = Path(f"{path}___jb_tmp___")
-    old = Path(f"{path}___jb_old___")
-    new.write_text(text)
-    path.rename(old)
-    new.rename(path)
-    old.unlink()
-
-
-def by_gnome(path, text):
-    shutil.copy2(path, f"{path}~")
-    new = path.with_name(".goutputstream-A1B2C3")
-    new.write_text(text)
-    new.chmod(0o644)
-    new.rename(path)
-
-
-def by_renaming(path, text):
-    replace(path, text)
-
-
-def in_place(path, text):
-    path.write_text(text)
-
-
-EDITORS = {
-    "vim": by_vim(),
-    "vim backupcopy=yes": by_vim("backup", "writebackup", "backupcopy=yes", "backupdir=."),
-    "vim backupcopy=no": by_vim("backup", "writebackup", "backupcopy=no", "backupdir=."),
-    "sed": by_sed,
-    "emacs": by_emacs,
-    "nano": by_nano,
-    "PyCharm": by_pycharm,
-    "GNOME": by_gnome,
-    "a rename": by_renaming,
-    "in place": in_place,
-}
-
-
-@pytest.mark.parametrize("save", EDITORS.values(), ids=EDITORS)
-def test_one_save_of_an_editor_is_one_reload(app, run, save):
-    """In a watched directory, where the editor's other files could be taken for changes."""
-    helper = app.write("pkg/helper.py", "VALUE = 1\n")
-    run("from pkg import helper; evreload.watch('pkg')")
-    save(helper, "VALUE = 2")
-    assert restarted(app, "pkg/helper.py") == "ready 2"
-    nothing_else(app)
+# 5: how editors save is in test_editors.py
 
 
 # 6
@@ -351,24 +214,17 @@ def test_a_directory_is_removed_and_made_again(app, run, held_open):
 
 
 def test_git_checks_out_a_commit_without_the_package_and_comes_back(app, run):
-    if not shutil.which("git"):
-        pytest.skip("there is no git")
-
-    def git(*arguments):
-        command = ["git", "-c", "user.name=n", "-c", "user.email=e@example.org", *arguments]
-        subprocess.run(command, cwd=app.directory, check=True, capture_output=True)
-
     app.write("README")
-    git("init")
-    git("add", "README")
-    git("commit", "-m", "B")
+    git(app.directory, "init")
+    git(app.directory, "add", "README")
+    git(app.directory, "commit", "-m", "B")
     app.write("pkg/sub/helper.py", "VALUE = 1")
-    git("add", "pkg")
-    git("commit", "-m", "A")
+    git(app.directory, "add", "pkg")
+    git(app.directory, "commit", "-m", "A")
     run("from pkg.sub import helper")
-    git("checkout", "HEAD~1")
+    git(app.directory, "checkout", "HEAD~1")
     assert not (app.directory / "pkg/sub/helper.py").exists()
-    git("checkout", "-")
+    git(app.directory, "checkout", "-")
     restarted(app, "pkg/sub/helper.py")
     app.write("pkg/sub/helper.py", "VALUE = 2")
     assert restarted(app, "pkg/sub/helper.py") == "ready 2"

@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import WAYS, git, until
 
 from evreload._watcher import Want, Watcher
 
@@ -42,7 +43,6 @@ async def main():
 
 asyncio.run(main())
 """
-WAYS = pytest.mark.parametrize("way", [(), ("-m", "evreload")], ids=["start", "command"])
 
 
 # What /proc tells
@@ -99,16 +99,6 @@ def stirs(pids: list[int]) -> dict[str, int]:
         switches = re.findall(r"ctxt_switches:\s*(\d+)", status)
         counts[f"{name[1]} {pid}/{thread}"] = sum(map(int, switches))
     return counts
-
-
-def until(fact, what: str):
-    """Block until *fact* returns something true, and return that."""
-    deadline = time.monotonic() + 30
-    while not (value := fact()):
-        if time.monotonic() > deadline:
-            pytest.fail(f"not in 30 s: {what}")
-        time.sleep(0.01)
-    return value
 
 
 def idle(pid: int, seconds: float = SETTLED) -> list[int]:
@@ -322,34 +312,20 @@ def test_a_checkout_of_300_files_over_two_seconds_is_one_reload(app):
 def test_a_checkout_by_git_itself_is_one_reload(app):
     many_modules(app, 300)
     app.write("app.py", SUM)
-    git(app, "init", "-q")
+    git(app.directory, "init", "-q")
     # Most of two seconds goes by while git has written a part of the files.
-    git(app, "config", "filter.slow.smudge", "sleep 0.5; cat")
+    git(app.directory, "config", "filter.slow.smudge", "sleep 0.5; cat")
     app.write(".gitattributes", "module50.py filter=slow\nmodule1[05]0.py filter=slow")
-    git(app, "add", ".")
-    git(app, "commit", "-qm", "one")
-    git(app, "switch", "-qc", "other")
+    git(app.directory, "add", ".")
+    git(app.directory, "commit", "-qm", "one")
+    git(app.directory, "switch", "-qc", "other")
     for number, path in enumerate(sorted(app.directory.glob("package*/module*.py"))):
         path.write_text(f"VALUE = {1000 + number}\n")
-    git(app, "commit", "-qam", "other")
-    git(app, "switch", "-q", "-")
+    git(app.directory, "commit", "-qam", "other")
+    git(app.directory, "switch", "-q", "-")
     run(app, ())
-    git(app, "switch", "-q", "other")
+    git(app.directory, "switch", "-q", "other")
     ends_in_one_reload(app, sum(range(1000, 1300)))
-
-
-def git(app, *arguments: str) -> None:
-    if not (program := shutil.which("git")):
-        pytest.skip("git is not installed")
-    names = itertools.product(("AUTHOR", "COMMITTER"), ("NAME", "EMAIL"))
-    identity = {f"GIT_{who}_{what}": "x" for who, what in names}
-    nowhere = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
-    subprocess.run(
-        [program, *arguments],
-        cwd=app.directory,
-        env={**app.environment, **identity, **nowhere},
-        check=True,
-    )
 
 
 def ends_in_one_reload(app, total: int) -> None:

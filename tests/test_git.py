@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-
 import pytest
+from conftest import git
 
 from evreload import _git
 
@@ -30,16 +29,10 @@ def test_a_lock_tells(tmp_path):
 
 
 def test_a_worktree_has_a_lock_of_its_own(tmp_path):
-    def git(*arguments):
-        command = ["git", "-c", "user.name=n", "-c", "user.email=e@example.org", *arguments]
-        return subprocess.run(
-            command, cwd=tmp_path / "main", check=True, capture_output=True, text=True
-        ).stdout.strip()
-
     (tmp_path / "main").mkdir()
-    git("init")
-    git("commit", "--allow-empty", "-m", "first")
-    git("worktree", "add", "../other")
+    git(tmp_path / "main", "init")
+    git(tmp_path / "main", "commit", "--allow-empty", "-m", "first")
+    git(tmp_path / "main", "worktree", "add", "../other")
     path = str(tmp_path / "other" / "helper.py")
     (tmp_path / "main" / ".git" / "index.lock").touch()
     assert not _git.at_work([path])

@@ -438,6 +438,26 @@ def test_a_writer_is_let_finish(run, top):
     run(test)
 
 
+def test_what_is_new_is_let_be_renamed(top):
+    """Some editors write a file of a name nobody knows, and then rename it over the old one."""
+
+    async def main():
+        watching = Watching(top, debounce=0.05)
+        watching.want("", explicit=True)
+        watching.arm()
+
+        def rename():
+            (top / "file.QbLtpN").rename(top / "file")
+            watching.news("file.QbLtpN", "file")
+
+        (top / "file.QbLtpN").write_text("22")
+        watching.news("file.QbLtpN")
+        asyncio.get_running_loop().call_later(0.1, rename)
+        assert await watching.changes() == {"file"}
+
+    asyncio.run(main())
+
+
 def test_a_hard_link_has_no_writer(run, top):
     async def test(watching):
         (top / "file").unlink()

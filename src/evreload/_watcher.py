@@ -311,8 +311,12 @@ class Watcher:
             self._judge()
 
     def _patience(self) -> int:
-        """Be quick for a lone save; where several files change, a tool is at work."""
-        return MANY_FILES if len(self._candidates) > 1 else 1
+        """Be quick for a lone save.
+
+        Where several files change, a tool is at work; and what is new may be about to be renamed.
+        """
+        is_new = any(self._running[path] is None for path in self._candidates)
+        return MANY_FILES if is_new or len(self._candidates) > 1 else 1
 
     def _at_work(self) -> bool:
         self._unfinished = {path for path in self._unfinished if _may_be_open(path)}
