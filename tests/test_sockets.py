@@ -205,6 +205,15 @@ def test_who_connects_while_the_program_is_broken_is_answered_once_it_is_mended(
     assert answers[0].startswith("7 ")
 
 
+def test_more_may_wait_than_the_program_lets(app, port):
+    start(app, port, HTTP_SERVER)  # which lets 5 wait
+    app.write("helper.py", "VALUE = undefined")
+    app.line("waiting for a change")
+    with contextlib.ExitStack() as stack:
+        for _ in range(50):  # the kernel ignores those for whom there is no room
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+
+
 def test_requests_in_progress_are_answered_by_the_old_code(app, port):
     start(app, port, TORNADO)
     answers = []

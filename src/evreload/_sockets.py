@@ -23,6 +23,7 @@ KEEP = b"keep"  # with the listening descriptor
 CLAIM = b"claim"  # with the end of a socket pair for the answer
 RELEASE = b"release"  # likewise: close what is kept for this port
 
+BACKLOG = 4096  # who waits for the next run may be more than wait for a turn; Linux allows as many
 REPLY_TIMEOUT = 5.0  # seconds; the supervisor answers within one
 MESSAGE = 1024  # bytes; an address is shorter
 
@@ -43,8 +44,8 @@ class Keeper:
         self._service = socket.socket(fileno=service)
         self._bound = bound
         self._may_claim = may_claim  # nothing is kept for the first run
-        self._keys: weakref.WeakKeyDictionary[socket.socket, Key] = weakref.WeakKeyDictionary()
-        self._known: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._keys: weakref.WeakKeyDictionary[socket.socket, Key | None]
+        self._keys = weakref.WeakKeyDictionary()
         self._bind = socket.socket.bind
         self._listen = socket.socket.listen
 
@@ -63,22 +64,24 @@ class Keeper:
 
     def bind(self, sock: socket.socket, address: Any) -> None:
         """Bind *sock*, or make it the kept socket of that address."""
-        self._known.add(sock)
-        key = _key(sock, address)
+        key = self._keys[sock] = _key(sock, address)
         if key is None:
             self._bind(sock, address)
-        elif self._may_claim and (kept := self._ask(CLAIM, key)):
+            return
+        if self._may_claim and (kept := self._ask(CLAIM, key)):
             _become(sock, kept[0])
             self._bound()
         else:
             self._bind_anew(sock, address, key)
-            self._keys[sock] = key
-            self._look_later(sock)
+        self._look_later(sock, key)
 
     def listen(self, sock: socket.socket, *backlog: Any) -> None:
         """Let *sock* listen, and have it kept."""
         self._listen(sock, *backlog)
-        self._keep(sock)
+        if sock not in self._keys:  # bound in another process, which has handed it to this one
+            self._keys[sock] = _key(sock, sock.getsockname())
+        if key := self._keys[sock]:
+            self._keep(sock, key)
 
     def _bind_anew(self, sock: socket.socket, address: Any, key: Key) -> None:
         try:
@@ -90,38 +93,26 @@ class Keeper:
             self._ask(RELEASE, key)
             self._bind(sock, address)
 
-    def _keep(self, sock: socket.socket) -> None:
-        key = self._keys.pop(sock, None)
-        if sock not in self._known:  # bound in another process, which has handed it to this one
-            self._known.add(sock)
-            key = _key(sock, sock.getsockname())
-        if key:
-            self._send(sock, key)
-
-    def _send(self, sock: socket.socket, key: Key) -> None:
+    def _keep(self, sock: socket.socket, key: Key) -> None:
         self._may_claim = True
+        self._listen(sock, BACKLOG)
         with contextlib.suppress(OSError):  # the supervisor has died
             socket.send_fds(self._service, [_pack(KEEP, key)], [sock.fileno()])
 
-    def _look_later(self, sock: socket.socket) -> None:
+    def _look_later(self, sock: socket.socket, key: Key) -> None:
         """Look, at the loop's next turn, whether libuv, on its own, has let *sock* listen."""
         asyncio = sys.modules.get("asyncio")
         if asyncio is None:
             return
         with contextlib.suppress(RuntimeError):  # no loop is running
             loop = asyncio.get_running_loop()
-            loop.call_soon(self._keep_if_listening, sock.dup(), weakref.ref(sock), self._keys[sock])
+            # libuv has its own by then, and may have let go of Python's.
+            loop.call_soon(self._keep_if_listening, sock.dup(), key)
 
-    def _keep_if_listening(
-        self, copy: socket.socket, reference: weakref.ref[socket.socket], key: Key
-    ) -> None:
+    def _keep_if_listening(self, copy: socket.socket, key: Key) -> None:
         with copy:
-            if not _is_listening(copy):
-                return
-            if sock := reference():
-                self._keep(sock)
-            else:  # libuv has its own by now, and has let go of Python's
-                self._send(copy, key)
+            if _is_listening(copy):
+                self._keep(copy, key)
 
     def _ask(self, kind: bytes, key: Key) -> list[int]:
         ours, theirs = socket.socketpair()
