@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     def start(
         check_time: float = 500,
         *,
-        debounce: float = 10,
+        debounce: float = 5,
         poll: bool | None = None,
         ignore: Iterable[str] = (),
         grace: float = 1000,
@@ -69,7 +69,7 @@ if TYPE_CHECKING:
 def start(*args: Any, **kwargs: Any) -> None:
     """Restart the process when a file it is made of changes.
 
-    ``start(check_time=500, *, debounce=10, poll=None, ignore=(), grace=1000)``
+    ``start(check_time=500, *, debounce=5, poll=None, ignore=(), grace=1000)``
 
     Watches the file of every imported module, now and later, and what `watch` names. Returns at
     once: watching begins in the background, and what changes until then is not lost. May be
@@ -77,7 +77,7 @@ def start(*args: Any, **kwargs: Any) -> None:
 
     *check_time*: where no file events can be had, how often to look at the files, in
     milliseconds. *debounce*: how long a changed file must have been quiet before the restart, in
-    milliseconds; several must have been for four times as long. *poll*: look at the files even
+    milliseconds; several must have been for eight times as long. *poll*: look at the files even
     where there are events; by default the environment variable ``EVRELOAD_POLL`` decides.
     *ignore*: globs of paths that do not matter; one without a slash is held against each part of
     a path. *grace*: how long requests that Tornado's servers are answering may take to be

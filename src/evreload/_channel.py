@@ -7,12 +7,11 @@ up to 4096 bytes. Imported into the program itself, so it imports next to nothin
 
 from __future__ import annotations
 
-import os
-
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+CODING = ("utf-8", "surrogateescape")  # of paths, too: both ends have them as text
 Record = tuple[str, ...]
 
 # From the program.
@@ -35,7 +34,7 @@ PREPARE = "prepare"  # seconds for requests in progress, the paths that changed
 
 def pack(record: Record) -> bytes:
     """Return *record* as it goes through the pipe."""
-    return b"\0".join(map(os.fsencode, record)) + b"\0\0"
+    return "\0".join((*record, "\0")).encode(*CODING)
 
 
 class Records:
@@ -48,4 +47,4 @@ class Records:
         """Yield the records that *data* completes."""
         *complete, self._rest = (self._rest + data).split(b"\0\0")
         for one in complete:
-            yield tuple(map(os.fsdecode, one.split(b"\0")))
+            yield tuple(one.decode(*CODING).split("\0"))

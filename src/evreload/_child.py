@@ -52,7 +52,7 @@ class Child:
         self._records = Records()
         self._imports = imports
         self._hooks = Hooks()
-        self._pipe = os.fstat(self._reports)
+        self._pipe = os.fstat(self._reports)[1:3]  # inode and device
         self._since = time.time_ns()
         self._pid = _process.program_of(mode) or os.getpid()
         self._parent = os.getppid()
@@ -168,7 +168,7 @@ class Child:
     def _report(self, *record: str) -> None:
         try:
             # A daemon closes what it has inherited, and then the number may mean another file.
-            if os.path.samestat(os.fstat(self._reports), self._pipe):
+            if os.fstat(self._reports)[1:3] == self._pipe:
                 os.write(self._reports, pack(record))
         except OSError:  # the parent has died, and we shall shortly
             return

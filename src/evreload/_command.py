@@ -112,7 +112,7 @@ def _parser() -> _Parser:
     add("--until-success", action="store_true", help="end when the program ends with status 0")
     add("--poll", action="store_true", help="look at the files instead of awaiting events")
     add("--check-time", metavar="MS", help="how often to look, where events can't be had (500)")
-    add("--debounce", metavar="MS", help="how long files must have been quiet (10)")
+    add("--debounce", metavar="MS", help="how long files must have been quiet (5)")
     add("--stop-signal", metavar="NAME", help="what asks the program to end (SIGTERM)")
     add("--stop-timeout", metavar="SECONDS", help="kill it after this time; 0 for never (2)")
     add("--no-keep-sockets", dest="keep_sockets", action="store_false",

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 CHECK_TIME = 500  # milliseconds, as in Tornado
-DEBOUNCE = 10  # milliseconds
+DEBOUNCE = 5  # milliseconds
 GRACE = 1000  # milliseconds
 NO = ("off", "0", "no", "false")  # for a switch in the environment
 

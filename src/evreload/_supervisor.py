@@ -312,10 +312,10 @@ class Supervisor:
         forget_bytecode({**changes, **stale})
         run = self._standby.take({**changes, **stale})
         self._leave(self._run)
-        told = self._renew(changes, stale, time.time_ns())
-        self._ending.begin_run()
+        run.go(self._next_generation(changes, time.time_ns()))
         self._run = run
-        run.go(told)
+        self._ending.begin_run()
+        self._watch_anew(stale, run.since)
         self._attend(run)
 
     def _leave(self, run: Run) -> None:
@@ -337,15 +337,17 @@ class Supervisor:
             self._standby.make_ready()
             self._protect()
 
-    def _renew(self, changes: Changes, stale: Changes, since: int) -> str:
+    def _next_generation(self, changes: Changes, since: int) -> str:
         """Begin another generation; return what to tell it."""
         told = self._handover.pass_on(changes, owner=os.getpid(), since=since)
         self._handover = Handover.parse(told)
-        self._watcher.renew(stale)
         self._shelf.begin_run()
+        return told
+
+    def _watch_anew(self, stale: Changes, since: int) -> None:
+        self._watcher.renew(stale)
         self._gitignore.forget()
         self._want_by_options(since)
-        return told
 
     def _renew_in_place(self, run: Run) -> None:
         """Begin another generation, as the program has by itself, a moment ago."""
@@ -354,7 +356,8 @@ class Supervisor:
         asyncio.get_running_loop().call_later(STARTING, self._is_up, run)
         stale = self._watcher.stale()
         late = changed_since(run.since, stale)  # after that it may have read them, or not
-        self._renew({}, {path: stale[path] for path in stale if path not in late}, run.since)
+        self._next_generation({}, run.since)
+        self._watch_anew({path: stale[path] for path in stale if path not in late}, run.since)
         self._watcher.receive({News(path) for path in late})
 
     async def _stop_everything(self, status: int) -> None:

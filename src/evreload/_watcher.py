@@ -22,7 +22,7 @@ from ._routes import Routes
 
 SLICE = 0.002  # seconds of surveying before the loop gets its turn
 PATIENCE = 3.0  # seconds after which changes are acted upon, settled or not
-MANY_FILES = 4  # times the debounce
+MANY_FILES = 8  # times the debounce
 NEXT_LOOK = 0.02  # seconds between two looks at whether git, or a writer, has finished
 UNKNOWN = Fingerprint(-1, -1, -1, -1)
 NEW = 0  # nanoseconds since the epoch: older than whatever the program knows
