@@ -25,7 +25,6 @@ class Server(NamedTuple):
     needs: str  # packages
     workers: str = ""  # what is said of each, before its process id
     farewell: str = ""  # what its shutdown prints
-    is_kept: bool = True  # its listening socket
 
 
 SERVERS = {
@@ -37,7 +36,6 @@ SERVERS = {
         "-m uvicorn --workers 2 --port {port} app:app",
         "fastapi uvicorn",
         workers="Started server process [",
-        is_kept=False,  # libuv listens, in a worker, on what the master has bound
     ),
     "flask-run": Server("flask", "-m flask run --no-reload --port {port}", "flask"),
     "flask-debug": Server("flask", "-m flask --debug run --no-reload --port {port}", "flask"),
@@ -116,8 +114,7 @@ def test_a_server_answers_with_the_new_code(app, server):
             assert_gone(old)
             old = new
     assert clients.outcomes["answered"]
-    if server.is_kept:
-        assert "ConnectionRefusedError" not in clients.outcomes, clients.outcomes
+    assert "ConnectionRefusedError" not in clients.outcomes, clients.outcomes
     app.signal(15)
     app.wait()
     assert_gone(old)

@@ -27,12 +27,14 @@ if TYPE_CHECKING:
     from ._handover import Handover
     from ._hooks import Hook
     from ._modules import Imports
+    from ._sockets import Keeper
 
 MOST_WRITES = 100  # reported one by one; a program that writes more may have written anything
 VARIABLE = "EVRELOAD_RUN"  # as in _handover, which imports too much
 NOW = ",now"  # in the mode: there is nothing to wait for
 FOR_HOOKS = 7.0  # seconds; coroutine hooks have less, and say so themselves
 FOR_REQUESTS = 1.0  # seconds, beyond the grace, to notice that they are answered
+FOR_SOCKETS = 1.0  # seconds, to see which sockets were handed to workers that listen on them
 STREAM = 1  # SOCK_STREAM, without importing `socket`
 UNIX = 1  # AF_UNIX
 MULTIPROCESSING = f"{os.sep}multiprocessing{os.sep}"
@@ -54,6 +56,7 @@ class Child:
         self._hooks = Hooks()
         self._pipe = os.fstat(self._reports)[1:3]  # inode and device
         self._since = time.time_ns()
+        self._keeper: Keeper | None = None
         self._pid = _process.program_of(mode) or os.getpid()
         self._parent = os.getppid()
         self._follows = self._is_first = False
@@ -191,6 +194,8 @@ class Child:
             command = [os.fsdecode(argument) for argument in args]
             if any("resource_tracker" in argument for argument in command):  # runs no such code
                 return spawn(path, command, passfds)
+            if self._keeper and self._keeper.has_bound():
+                self._wish(FOR_SOCKETS)
             command = _process.worker_command(command, pipes, self._pid)
             return spawn(path, command, [*passfds, *pipes])
 
@@ -219,7 +224,8 @@ class Child:
         self._imports.listen("socket.__new__", None)
         from ._sockets import Keeper
 
-        Keeper(self._service[0], self._is_bound, may_claim=not self._is_first).intercept()
+        self._keeper = Keeper(self._service[0], self._is_bound, may_claim=not self._is_first)
+        self._keeper.intercept()
 
     # Before the end
 
@@ -240,6 +246,8 @@ class Child:
                 self._prepare(float(words[0]))
 
     def _prepare(self, grace: float) -> None:
+        if self._keeper:
+            self._keeper.keep_what_listens()
         asyncio = sys.modules.get("asyncio")
         try:
             loop = asyncio.get_running_loop() if asyncio else None

@@ -83,6 +83,20 @@ class Keeper:
         if key := self._keys[sock]:
             self._keep(sock, key)
 
+    def has_bound(self) -> bool:
+        """Whether there is a socket that does not listen yet: a worker may let it."""
+        return any(not _is_listening(sock) for sock, _ in self._own())
+
+    def keep_what_listens(self) -> None:
+        """Have that kept, too, which a worker lets listen by itself, as libuv does."""
+        for sock, key in self._own():
+            if _is_listening(sock):
+                self._keep(sock, key)
+
+    def _own(self) -> list[tuple[socket.socket, Key]]:
+        """Return the sockets bound to an address that can be kept, as far as they are open."""
+        return [(sock, key) for sock, key in self._keys.items() if key and sock.fileno() != -1]
+
     def _bind_anew(self, sock: socket.socket, address: Any, key: Key) -> None:
         try:
             self._bind(sock, address)
