@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import select
 import socket
 import sys
 import threading
@@ -236,6 +237,22 @@ def connections(port):
     """Return the connections that a server has on *port*."""
     rows = [line.split()[1:4] for line in Path("/proc/net/tcp").read_text().splitlines()]
     return [local for local, _, state in rows if local.endswith(f":{port:04X}") and state == "01"]
+
+
+def test_an_idle_client_may_come_anew_while_others_are_being_answered(app, port):
+    start(app, port, TORNADO, "--grace", "600")
+    slow, kept = (http.client.HTTPConnection("127.0.0.1", port, timeout=30) for _ in range(2))
+    with contextlib.closing(slow), contextlib.closing(kept):
+        slow.request("GET", "/?sleep=3")
+        kept.request("GET", "/")
+        assert kept.getresponse().read().startswith(b"0 ")
+        app.write("helper.py", "VALUE = 1")
+        assert kept.sock.recv(1) == b""
+        assert not select.select([slow.sock], [], [], 0)[0]
+        kept.close()
+        kept.request("GET", "/")
+        assert slow.getresponse().read().startswith(b"0 ")
+        assert kept.getresponse().read().startswith(b"1 ")
 
 
 def test_a_grace_of_none_waits_for_nobody(app, port):

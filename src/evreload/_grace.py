@@ -40,6 +40,7 @@ class Grace:
             await asyncio.sleep(0)
         while True:
             now = time.monotonic()
+            _part_with_idle(servers)
             unfinished = _unfinished(servers)
             if now >= end or not (unfinished or (now < ask_by and _has_newcomer(servers))):
                 return unfinished
@@ -81,6 +82,15 @@ def _servers() -> Iterator[Any]:
 def _has_newcomer(servers: list[Any]) -> bool:
     """Whether somebody who has just been let in is about to ask."""
     return any(one.stream._total_write_index == 0 for each in servers for one in each._connections)
+
+
+def _part_with_idle(servers: list[Any]) -> None:
+    """Close what is kept alive between two requests, before the next one comes, and is lost."""
+    for connection in [one for server in servers for one in server._connections]:
+        stream = connection.stream
+        answered = stream._total_write_index > 0
+        if answered and not stream._read_buffer_size and not _is_busy(connection):
+            stream.close()
 
 
 def _unfinished(servers: list[Any]) -> list[str]:
