@@ -152,7 +152,7 @@ class _Reader(InotifyFD):
     def run(self) -> None:
         try:
             super().run()
-        except Exception:
+        except BaseException:  # whatever it is, and not ours to raise: nobody would hear of it
             logger.exception("the thread that reads file events has failed")
         if self.should_keep_running():
             self._died()

@@ -54,6 +54,13 @@ class Polling:
         self._thread.join()
 
     def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._poll()
+            except Exception:  # short of memory, say: nobody else would look
+                logger.exception("polling has failed; trying again")
+
+    def _poll(self) -> None:
         while not self._stopping.wait(self._check_time):
             for directory in list(self._directories):
                 for path in self._paths(directory):
