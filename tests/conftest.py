@@ -25,6 +25,7 @@ import pytest
 
 from evreload._files import file_time
 
+WARMING = 4  # seconds; a program that ends by a signal never tells what it has imported
 DEADLINE = 30  # seconds; generous, since it only matters when something is wrong
 
 # A program on an event loop: says "ready VALUE" when the loop turns.
@@ -84,6 +85,8 @@ class App:
         self.process: subprocess.Popen[str] | None = None
         self.seen: list[str] = []
         self.way: tuple[str, ...] = ()  # what comes between Python and the program
+        self.warm = False  # run everything that runs under the command with --warm
+        self._is_warm = threading.Event()  # or never will be
         self.environment = {
             name: value
             for name, value in os.environ.items()
@@ -98,6 +101,7 @@ class App:
 
     def write(self, name: str, text: str = "") -> Path:
         """Save as most editors do: write beside, then rename over."""
+        self._await_warmth()
         path = self.directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(path.name + ".beside~")
@@ -107,6 +111,7 @@ class App:
 
     def write_in_place(self, name: str, text: str) -> Path:
         """Save as the others do: truncate, then write."""
+        self._await_warmth()
         path = self.directory / name
         path.write_text(textwrap.dedent(text))
         return path
@@ -117,8 +122,17 @@ class App:
         """Run `python ARGUMENTS` in the directory."""
         self.start_command([sys.executable, *arguments], **environment)
 
+    def _await_warmth(self) -> None:
+        """Block until the next start is warm, or the program is such that it cannot be."""
+        if self.warm and self.process:
+            self._is_warm.wait(WARMING)
+
     def start_command(self, command: list[str], **environment: str) -> None:
         self.seen = []
+        self._is_warm.clear()
+        if self.warm and "evreload" in command:
+            command = list(command)
+            command.insert(command.index("evreload") + 1, "--warm")
         self._lines: queue.Queue[str | None] = queue.Queue()
         self.process = subprocess.Popen(
             command,
@@ -137,6 +151,8 @@ class App:
     def _read(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout
         for line in process.stdout:
+            if "the next start is warm" in line or "every start is cold" in line:
+                self._is_warm.set()
             self._lines.put(line.rstrip("\n"))
         self._lines.put(None)
 
@@ -333,11 +349,16 @@ class Clients:
             return connection.getresponse().read()
 
 
+def pytest_addoption(parser):
+    parser.addoption("--warm", action="store_true", help="run the command with --warm")
+
+
 @pytest.fixture
-def app(tmp_path: Path):
+def app(tmp_path: Path, request):
     directory = tmp_path / "app"
     directory.mkdir()
     app = App(directory)
+    app.warm = request.config.getoption("--warm")
     yield app
     app.close()
     shutil.rmtree(directory, ignore_errors=True)

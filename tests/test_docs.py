@@ -142,7 +142,7 @@ def test_every_key_of_the_project_file_is_in_the_guide(tmp_path, monkeypatch):
     monkeypatch.delenv("EVRELOAD_POLL", raising=False)
     shown = _command.parse(["app.py"])
     # What is shown there are the defaults, but for the two lists.
-    assert shown._replace(watch=(), ignore=()) == Options(target=["app.py"])
+    assert shown._replace(watch=(), ignore=(), cold=()) == Options(target=["app.py"])
 
 
 @pytest.mark.parametrize("public", evreload.__all__)

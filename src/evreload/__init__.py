@@ -263,6 +263,14 @@ def _become_child(mode: str) -> Child:
     return child
 
 
+def _serve_forks(mode: str) -> str:
+    """Fork the program whenever told through the pipes that *mode* names; return in each."""
+    from . import _child, _forkserver, _tornado  # noqa: F401  # each fork needs _child
+
+    _tornado.stand_in()
+    return _forkserver.ForkServer(mode, _imports()).serve()
+
+
 def _wait_after(error: BaseException) -> None:
     from ._reloader import Reloader
 

@@ -26,10 +26,25 @@ RELOADING = "reloading"  # the program begins again by itself, in its place
 RELOAD = "reload"  # a worker asks for the whole program to be started again
 FAILED = "failed"  # a path that the failure passed through
 ENDED = "ended"  # the program has come to its end, one way or another
+BEGAN = "began"  # the program's first line is next
+MODULE = "module"  # a name; "plain" if Python's own loaders loaded it; its file, or directories
+MODULES = "modules"  # that was all of them
 
 # To the program.
 GO = "go"  # begin; what is handed over to this run, if anything
 PREPARE = "prepare"  # seconds for requests in progress, the paths that changed
+TELL = "tell"  # which modules it has imported
+
+# To the fork server, and from it.
+OUTSIDE = "outside"  # directories that are not of the project
+INSIDE = "inside"  # directories that are, even so
+COLD = "cold"  # modules that it may not import
+PRELOAD = "preload"  # modules to import, in this order, now
+LOADING = "loading"  # a module
+LEFT_OUT = "left out"  # a module, and why; after that it must not fork
+READY = "ready"  # to fork
+FORK = "fork"  # a program for the pipes sent to its service
+FORKED = "forked"  # its process id
 
 
 def pack(record: Record) -> bytes:

@@ -15,7 +15,7 @@ import time
 from . import _channel, _process
 from ._channel import Records, pack
 from ._hooks import Hooks
-from ._modules import traceback_files
+from ._modules import imported, traceback_files
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Child:
 
     def __init__(self, mode: str, imports: Imports) -> None:
         self._mode = mode
-        self._pipes = [int(number) for number in mode.split(",") if number.isdigit()]
+        self._pipes = _process.pipes_of(mode)
         self._reports, self._requests, *self._service = self._pipes
         for descriptor in self._pipes:
             os.set_inheritable(descriptor, False)
@@ -70,6 +70,7 @@ class Child:
             imports.listen("socket.__new__", self._on_first_socket)
         for path, read in imports.so_far(self._since):
             self._note(path, read)
+        self._follow_spawned()  # if whoever forked us has imported multiprocessing
 
     def wait_for_go(self) -> None:
         """Wait until this run's time comes; end if it never does."""
@@ -79,10 +80,13 @@ class Child:
                 self._go()
             except KeyboardInterrupt:
                 os._exit(130)
+        self._parent = os.getppid()  # only now, if who forked us has ended
         os.set_blocking(self._requests, False)
         # By default it does nothing; here it means that there is a request.
         _signal.signal(_signal.SIGURG, self._on_signal)
         self._since = time.time_ns()
+        if _process.WARM in self._mode:
+            self._report(_channel.BEGAN)
 
     def _go(self) -> None:
         while data := os.read(self._requests, 1 << 16):
@@ -166,7 +170,14 @@ class Child:
     def ended(self) -> None:
         """Tell that the program came to its end by itself."""
         if os.getpid() == self._pid:
+            if _process.WARM in self._mode:
+                self._tell_modules()
             self._report(_channel.ENDED)
+
+    def _tell_modules(self) -> None:
+        for name, is_plain, places in imported():
+            self._report(_channel.MODULE, name, "plain" if is_plain else "other", *places)
+        self._report(_channel.MODULES)
 
     def _report(self, *record: str) -> None:
         try:
@@ -241,7 +252,9 @@ class Child:
         except BlockingIOError:
             return  # somebody's urgent data
         for kind, *words in self._records.feed(data):
-            if kind == _channel.PREPARE and os.getpid() == self._pid:
+            if kind == _channel.TELL:
+                self._tell_modules()
+            elif kind == _channel.PREPARE and os.getpid() == self._pid:
                 self._changed = frozenset(words[1:])
                 self._prepare(float(words[0]))
 

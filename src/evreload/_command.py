@@ -41,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         options = parse(sys.argv[1:] if arguments is None else list(arguments))
         check_target(options.target)
+        if options.warm and not _process.CAN_FORK:
+            raise BadInput("--warm needs Linux; leave it out, and every start is cold")
     except BadInput as error:
         sys.stderr.write(f"evreload: {error}\n")
         sys.exit(2)
@@ -52,12 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def _supervise(options: Options) -> NoReturn:
     from ._family import Guardian
     from ._handover import VARIABLE
-    from ._run import Run
+    from ._run import cold
 
     os.environ.pop(VARIABLE, None)  # it was meant for whoever started us
     guardian = Guardian()
     # The program starts at once; what we need for watching it is imported meanwhile.
-    first = Run(options.target, keep_sockets=options.keep_sockets)
+    first = cold(options)
     guardian.protect(first.pid)
     first.go()
     # They wait until the supervisor is there to take them.
@@ -118,6 +120,8 @@ def _parser() -> _Parser:
     add("--no-keep-sockets", dest="keep_sockets", action="store_false",
         help="let listening sockets end with the program")  # fmt: skip
     add("--grace", metavar="SECONDS", help="how long requests in progress may take (1)")
+    add("--warm", action="store_true", help="import in advance what does not change (Linux)")
+    add("--cold", action="append", metavar="MODULE", help="but not this one")
     add("-c", "--clear", action="store_true", help="clear the terminal before each restart")
     add("-q", "--quiet", action="store_true", help="print problems only")
     add("-v", "--verbose", action="store_true", help="print why a restart comes, or does not")
@@ -196,7 +200,7 @@ def _convert(given: dict[str, Any], directory: str, where: str) -> dict[str, Any
         told = where.format(name.replace("_", "-"))
         if name == "watch":
             converted[name] = tuple(_readable(directory, path) for path in _texts(told, value))
-        elif name == "ignore":
+        elif name in ("ignore", "cold"):
             converted[name] = _texts(told, value)
         elif name == "stop_signal":
             converted[name] = _signal(told, value)

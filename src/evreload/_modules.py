@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     # A path, and when the interpreter read it, or shortly before (nanoseconds since the epoch).
     Note = Callable[[str, int], object]
+    Listener = Callable[[tuple[Any, ...]], None]
 
 # The clock that stamps files ticks coarsely: a file may seem this much older than it is.
 COARSE_CLOCK = 10_000_000  # nanoseconds
@@ -29,6 +30,8 @@ ENOUGH = 100  # modules in a row that were asked before: the others were, too
 
 SPAWNS = ("subprocess.Popen", "os.posix_spawn", "os.fork", "os.forkpty", "os.system")
 WRITING = os.O_WRONLY | os.O_RDWR
+# Where Python's own loaders are from: of files, of bytecode, of archives, of what is built in.
+LOADERS = ("_frozen_importlib", "_frozen_importlib_external", "zipimport")
 CODE = (".py", ".pyw", ".pyc", ".so", ".pyd")
 
 
@@ -50,7 +53,7 @@ class Imports:
         self._compiled: dict[str, int] = {}
         self._written: set[str] = set()
         self._spawned = False
-        self._listeners: dict[str, Callable[[tuple[Any, ...]], None] | None] = {
+        self._listeners: dict[str, Listener | None] = {
             "exec": self._on_exec,
             "import": self._on_import,
             "compile": self._on_compile,
@@ -70,9 +73,14 @@ class Imports:
         self._note = note
         self._wrote = wrote
 
-    def listen(self, event: str, listener: Callable[[tuple[Any, ...]], None] | None) -> None:
-        """Have *listener* called with the arguments of an audit *event*; None for no more."""
+    def listen(self, event: str, listener: Listener | None) -> Listener | None:
+        """Have *listener* called with the arguments of an audit *event*; None for no more.
+
+        Returns who was called until now.
+        """
+        before = self._listeners.get(event)
         self._listeners[event] = listener
+        return before
 
     def files(self) -> list[str]:
         """Return what was noted so far, by the names the code goes by."""
@@ -116,6 +124,11 @@ class Imports:
         self._listeners["open"] = self._on_open
         for event in ("os.rename", *SPAWNS):
             self._listeners.pop(event, None)
+
+    def forget_writes(self) -> None:
+        """Begin with another program: what was written so far was not written by it."""
+        self._written.clear()
+        self._spawned = False
 
     def may_have_written(self, path: str) -> bool:
         """Whether the program, or one that it ran, may have written *path* as it started."""
@@ -206,6 +219,28 @@ class _Missing:
         except Exception:  # path may be anything; an import must not fail for our sake
             return None
         return None
+
+
+def imported() -> Iterator[tuple[str, bool, list[str]]]:
+    """Yield the name of each module, in the order in which their imports began.
+
+    With it, whether one of Python's own loaders has loaded it, and the file or directories it
+    is from. Modules by another name than their own are left out, and what has no name at all.
+    """
+    for name, module in list(sys.modules.items()):
+        try:
+            spec = object.__getattribute__(module, "__dict__").get("__spec__")
+            if spec is None or spec.name != name:
+                continue
+            loader = spec.loader if isinstance(spec.loader, type) else type(spec.loader)
+            places = [spec.origin] if spec.has_location else list(_places(spec))
+            yield name, loader.__module__ in LOADERS, [os.path.abspath(one) for one in places]
+        except Exception:  # a hostile module is none to import in advance
+            continue
+
+
+def _places(spec: ModuleSpec) -> Iterable[str]:
+    return spec.submodule_search_locations or ()
 
 
 def source(path: str) -> str:

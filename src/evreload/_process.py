@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 ALONE = "-"  # there is none
 PLAINLY = "="  # nor is anything to be done about a failure
 OF = ",of "  # after the pipes: the program that this is a worker of
+FORKS = "forks,"  # before the pipes: this is no program yet, but is to fork it
+WARM = ",warm"  # after the pipes: what this imports is wanted for the next run
 RUNNER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_program.py")
 
 # CPython's options that take a value, attached or in the next argument; see `python --help`.
@@ -180,6 +182,16 @@ def worker_command(command: list[str], pipes: Iterable[int], program: int) -> li
     return [command[0], *flags, RUNNER, f"{','.join(map(str, pipes))}{OF}{program}", *command]
 
 
+def mode_for(pipes: Iterable[int], *, warm: bool = False, forks: bool = False) -> str:
+    """Return what the runner of a program is told that has *pipes* to its parent."""
+    return (FORKS if forks else "") + ",".join(map(str, pipes)) + (WARM if warm else "")
+
+
+def pipes_of(mode: str) -> list[int]:
+    """Return the pipes that *mode* names."""
+    return [int(number) for number in mode.split(",") if number.isdigit()]
+
+
 def program_of(mode: str) -> int | None:
     """Return the program's process id, if *mode* says that this is a worker of it."""
     return int(mode.partition(OF)[2] or 0) or None
@@ -204,7 +216,7 @@ def restart(
     if reason := interpreter_missing():
         raise FileNotFoundError(reason)
     _end_workers()
-    _flush()
+    flush()
     here = _directory()
     _go_to(DIRECTORY)
     try:
@@ -234,13 +246,25 @@ def restart_under_command(options: list[str]) -> NoReturn:
 CAN_SUPERVISE = sys.platform != "win32"  # there, a child can't be handed descriptors
 
 
-def spawn(target: list[str], pipes: Iterable[int]) -> int:
+CAN_FORK = sys.platform == "linux"  # what a fork leaves behind comes to us there, and only there
+
+
+def spawn(
+    target: list[str], pipes: Iterable[int], *, warm: bool = False, forks: bool = False
+) -> int:
     """Start *target* through our runner, with *pipes* to us; return its process id."""
     for descriptor in pipes:
         os.set_inheritable(descriptor, True)
     arguments = [ARGUMENTS[0], *FLAGS, *target]
-    command = command_line(",".join(map(str, pipes)), arguments)
+    command = command_line(mode_for(pipes, warm=warm, forks=forks), arguments)
     return os.posix_spawn(EXECUTABLE, command, os.environ)
+
+
+def awaits_signal(pid: int) -> bool:
+    """Whether the main thread of *pid* is in `signal.pause`, which ours would end; on Linux."""
+    with _ignoring(OSError), open(f"/proc/{pid}/wchan") as file:
+        return file.read().endswith(("sys_pause", "sigsuspend"))
+    return False
 
 
 def widen(pipe: int, size: int) -> None:
@@ -348,7 +372,7 @@ def _end_pools() -> None:
         ending.join(POOLS_PATIENCE)
 
 
-def _flush() -> None:
+def flush() -> None:
     """Write out what stdio and logging hold back."""
     for stream in (sys.stdout, sys.stderr):
         # None, closed, or its reader has gone: there is nobody to tell.

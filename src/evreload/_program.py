@@ -23,25 +23,39 @@ def run(target: list[str]) -> None:
 
     Raises what the program raises, SystemExit above all.
     """
+    set_up(target)
+    execute(target)
+
+
+def set_up(target: list[str]) -> None:
+    """Set `sys.argv` and `sys.path` as Python does for *target*."""
     if target[0] == "-m":
         sys.argv[:] = ["-m", *target[2:]]
         _put_first(os.getcwd())
-        _run_module(target[1], alter_argv=True)
     elif target[0] == "-c":
         sys.argv[:] = ["-c", *target[2:]]
         _put_first("")
+    elif _is_container(target[0]):
+        sys.argv[:] = target
+        sys.path.insert(0, _absolute(target[0]))
+    else:
+        sys.argv[:] = target
+        _put_first(os.path.dirname(os.path.realpath(target[0])))
+
+
+def execute(target: list[str]) -> None:
+    """Run *target*, now that `set_up` has been called."""
+    if target[0] == "-m":
+        _run_module(target[1], alter_argv=True)
+    elif target[0] == "-c":
         from importlib.machinery import BuiltinImporter
 
         main = _new_main()
         main.__loader__ = BuiltinImporter
         exec(compile(target[1], "<string>", "exec", dont_inherit=True), main.__dict__)
     elif _is_container(target[0]):
-        sys.argv[:] = target
-        sys.path.insert(0, _absolute(target[0]))
         _run_module("__main__", alter_argv=False)
     else:
-        sys.argv[:] = target
-        _put_first(os.path.dirname(os.path.realpath(target[0])))
         _run_script(_absolute(target[0]))
 
 
@@ -157,12 +171,16 @@ def _run_alone(evreload: Any, target: list[str]) -> None:
 
 def _run_as_child(evreload: Any, mode: str, target: list[str]) -> None:
     """Run *target* under the command, which watches for it."""
-    child = evreload._become_child(mode)
     if not sys.flags.safe_path and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # as tornado.autoreload's wrapper, whose tests want it
+    is_forked = mode.startswith(evreload._process.FORKS)
+    if is_forked:
+        set_up(target)
+        mode = evreload._serve_forks(mode)  # returns in each program that it forks
+    child = evreload._become_child(mode)
     child.wait_for_go()
     try:
-        run(target)
+        (execute if is_forked else run)(target)
     except KeyboardInterrupt:
         sys.exit(130)  # as a shell says it; quietly
     except SystemExit as error:

@@ -16,12 +16,13 @@ from ._channel import Record, Records, pack
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of the program's first start
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from ._settings import Options
 
 PIPE_SIZE = 1 << 20  # bytes: a program imports thousands of files before we may come to read
 
+NOTHING: Mapping[str, int] = {}
 MOST_AT_ONCE = 1 << 15  # bytes; half of what a pipe holds, and the program reads at one go
 
 
@@ -32,7 +33,21 @@ class Run:
     stand by while the program runs, and need not wait for that when its time comes.
     """
 
-    def __init__(self, target: list[str], *, keep_sockets: bool) -> None:
+    def __init__(
+        self,
+        start: Callable[[tuple[int, ...]], int],
+        *,
+        keep_sockets: bool,
+        loaded: Mapping[str, int] = NOTHING,
+    ) -> None:
+        """Have the process made by *start*, which is given pipes to us and returns its id.
+
+        *loaded* are the files that it has read by then, and when.
+        """
+        self.loaded = loaded
+        self.files: set[str] = set()  # that it has read since
+        self.modules: list[Record] = []  # that it has imported, after it was asked
+        self.has_begun = False
         self.since = time.time_ns()
         self.status: int | None = None  # as os.waitstatus_to_exitcode gives it
         self.wished = 0.0  # seconds, beyond the grace, to prepare for the end
@@ -54,7 +69,7 @@ class Run:
         with service:
             kept = (service.fileno(),) if keep_sockets else ()
             try:
-                self.pid = _process.spawn(target, (reports, requests, *kept))
+                self.pid = start((reports, requests, *kept))
             except OSError:
                 self.close()
                 raise
@@ -65,7 +80,17 @@ class Run:
     def go(self, *handed_over: str) -> None:
         """Let the program begin."""
         self.since = time.time_ns()
-        os.write(self._requests, pack((_channel.GO, *handed_over)))
+        self.tell(_channel.GO, *handed_over)
+
+    def tell(self, *record: str) -> None:
+        """Tell the process something. Raises OSError if it has ended, or doesn't take it."""
+        message = pack(record)
+        if os.write(self._requests, message) < len(message):
+            raise OSError("it is told more than it can take in")
+
+    def widen(self, size: int) -> None:
+        """Let it be told *size* bytes at once."""
+        _process.widen(self._requests, size)
 
     def read(self) -> list[Record]:
         """Return what the program has told since the last time."""
@@ -95,6 +120,12 @@ class Run:
             self._written.add(words[0])
         elif kind == _channel.SPAWNED:
             self._may_have_written_anything = True
+        elif kind == _channel.FILE:
+            self.files.add(words[1])
+        elif kind == _channel.MODULE:
+            self.modules.append(tuple(words))
+        elif kind == _channel.BEGAN:
+            self.has_begun = True
         elif kind == _channel.WISHES:
             self.wished = float(words[0])
         elif kind == _channel.ENDED:
@@ -112,6 +143,15 @@ class Run:
         # It is told before it is done; but the event of it may have been read first.
         signs = ((_channel.WROTE, path), (_channel.SPAWNED,))
         return any(record in signs for record in self.peek())
+
+    def ask_for_modules(self) -> None:
+        """Have it tell what it has imported; in vain if it waits for a signal, any signal."""
+        if _process.awaits_signal(self.pid):
+            return
+        self.modules.clear()
+        with contextlib.suppress(OSError):  # it is about to end
+            self.tell(_channel.TELL)
+            self.signal(signal.SIGURG)
 
     def request_to_prepare(self, grace: float, changed: list[str]) -> bool:
         """Have requests in progress answered, and the reload hooks run; False if it can't hear."""
@@ -133,6 +173,13 @@ class Run:
         os.close(self._requests)
         self.service.close()
 
+    @property
+    def ended_strangely(self) -> bool:
+        """Whether it ended by a signal that nobody meant for it, or before its first line."""
+        assert self.status is not None
+        by_signal = self.status < 0 and self.status not in (-signal.SIGINT, -signal.SIGTERM)
+        return by_signal or not self.has_begun
+
     def describe_end(self) -> str:
         """Say how the program ended."""
         assert self.status is not None
@@ -146,10 +193,10 @@ class Run:
 
 
 class Standby:
-    """The run that will be next: its interpreter is ready before it is needed."""
+    """The run that will be next, made by *start*: it is ready before it is needed."""
 
-    def __init__(self, options: Options) -> None:
-        self._options = options
+    def __init__(self, start: Callable[[], Run]) -> None:
+        self._start = start
         self._run: Run | None = None
 
     @property
@@ -169,7 +216,7 @@ class Standby:
         if run is None:
             return self._start()
         imported = {record[2] for record in run.peek() if record[0] == _channel.FILE}
-        if imported.isdisjoint(changes):
+        if imported.isdisjoint(changes) and run.loaded.keys().isdisjoint(changes):
             return run
         run.close()  # upon which it ends
         return self._start()
@@ -180,5 +227,11 @@ class Standby:
             self._run.close()
             self._run = None
 
-    def _start(self) -> Run:
-        return Run(self._options.target, keep_sockets=self._options.keep_sockets)
+
+def cold(options: Options) -> Run:
+    """Return a run in a new interpreter."""
+
+    def start(pipes: Iterable[int]) -> int:
+        return _process.spawn(options.target, pipes, warm=options.warm)
+
+    return Run(start, keep_sockets=options.keep_sockets)

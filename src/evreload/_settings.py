@@ -50,6 +50,8 @@ class Options(NamedTuple):
     stop_timeout: float = 2.0  # 0 for none
     grace: float = GRACE / 1000
     keep_sockets: bool = True
+    warm: bool = False
+    cold: tuple[str, ...] = ()
     clear: bool = False
     quiet: bool = False
     verbose: bool = False

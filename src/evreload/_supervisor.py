@@ -25,12 +25,14 @@ from ._handover import Handover
 from ._mailbox import Mailbox
 from ._modules import source
 from ._observers import News, Observers
-from ._run import Run, Standby
+from ._run import Run, Standby, cold
 from ._settings import Options
 from ._sockets import Shelf
+from ._warm import Warm
 from ._watcher import Changes, Want, Watcher
 
 STARTING = 2.0  # seconds after which a program that binds no socket counts as up
+LEARNING_DELAY = 1.0  # seconds; imports come in bursts
 CLAIMING = 1.0  # seconds the program has to bind the other addresses after the first
 REPORT_DELAY = 0.02  # seconds; what changes until then is noticed all the same
 STANDBY_DELAY = 0.2  # seconds; the program goes first
@@ -46,7 +48,8 @@ class Supervisor:
     def __init__(self, options: Options, first: Run, guardian: Guardian) -> None:
         self._options = options
         self._run = first
-        self._standby = Standby(options)
+        self._warm = Warm(options, self._want_files, self._renew_standby)
+        self._standby = Standby(lambda: self._warm.fork() or cold(options))
         self._guardian = guardian
         self._handover = Handover(0, (), first.since, {})
         self._broken = Broken()
@@ -56,6 +59,7 @@ class Supervisor:
         self._ending = Ending(options, self._spared)
         self._announced = False
         self._cause = 0.0  # when that happened which the present run is for; by time.monotonic
+        self._is_learning = False
         self._interrupted = 0.0  # when; by time.monotonic
 
     def run(self) -> int:
@@ -169,6 +173,8 @@ class Supervisor:
                     self._gitignore.ask_for(want.path)
             elif record[0] == _channel.BOUND:
                 serving_since = float(record[1])
+            elif record[0] == _channel.MODULES:
+                self._warm.learn(run)
             elif record[0] == _channel.PREPARED:
                 self._ending.note_prepared(record[1:])
             elif record[0] == _channel.RELOAD:
@@ -177,6 +183,8 @@ class Supervisor:
                 self._renew_in_place(run)
         if wants:
             self._watcher.receive(wants)
+            if run.is_up:
+                self._learn_later(run, LEARNING_DELAY)
         if serving_since:
             self._is_up(run, serving_since)
         return bool(records)
@@ -190,7 +198,8 @@ class Supervisor:
         self._watcher.program_is_up(None if run.status is None else time.time_ns())
         if serving_since and self._handover.generation:
             elapsed = serving_since - self._cause
-            logger.info("serving again after %.0f ms", elapsed * 1000)
+            warm = " (warm)" if run.loaded else ""
+            logger.info("serving again after %.0f ms%s", elapsed * 1000, warm)
         if serving_since:
             asyncio.get_running_loop().call_later(CLAIMING, self._drop_unclaimed, run)
         # Soon: what was told together with this is yet to be taken in.
@@ -224,6 +233,7 @@ class Supervisor:
             if pid == self._standby.pid:
                 self._standby.drop()
                 self._protect()
+            self._warm.note_exit(pid)
             if pid == self._run.pid and self._run.status is None:
                 self._run.status = os.waitstatus_to_exitcode(status)
                 self._on_exit(self._run)
@@ -237,6 +247,8 @@ class Supervisor:
         self._ending.note_exit()
         if self._ending.is_under_way:
             return
+        if run.loaded and run.ended_strangely:
+            self._distrust(run)
         if run.status in (-signal.SIGINT, INTERRUPTED):
             self._finish(INTERRUPTED)
         elif run.status == 0 and self._options.until_success:
@@ -252,6 +264,13 @@ class Supervisor:
                 "%s; waiting for a change",
                 run.describe_end(),
             )
+
+    def _distrust(self, run: Run) -> None:
+        logger.warning("the start was warm, which may be why it failed; the next one is cold")
+        self._standby.drop()
+        self._warm.distrust()
+        if not run.has_begun:
+            self._restart_for({})
 
     def _interrupt(self) -> None:
         """Ctrl-C: the program got it, too. Once more, and nobody is waited for."""
@@ -310,12 +329,14 @@ class Supervisor:
     def _begin(self, changes: Changes) -> None:
         stale = self._watcher.stale()
         forget_bytecode({**changes, **stale})
+        self._warm.forget({**changes, **stale})
         run = self._standby.take({**changes, **stale})
         self._leave(self._run)
         run.go(self._next_generation(changes, time.time_ns()))
         self._run = run
         self._ending.begin_run()
         self._watch_anew(stale, run.since)
+        self._watcher.keep(run.loaded)
         self._attend(run)
 
     def _leave(self, run: Run) -> None:
@@ -330,12 +351,32 @@ class Supervisor:
 
     def _spared(self) -> set[int]:
         standby = self._standby.pid
-        return {self._guardian.pid} | ({standby} if standby else set())
+        return {self._guardian.pid, *self._warm.pids} | ({standby} if standby else set())
 
     def _stand_by(self, run: Run) -> None:
         if run is self._run and not self._end.done():
             self._standby.make_ready()
             self._protect()
+            self._learn(run)
+
+    # What the next run may find imported
+
+    def _want_files(self, wants: set[Want]) -> None:
+        self._watcher.receive({*wants})
+
+    def _renew_standby(self) -> None:
+        self._standby.drop()
+        self._stand_by(self._run)
+
+    def _learn_later(self, run: Run, delay: float) -> None:
+        if not self._is_learning:
+            self._is_learning = True
+            asyncio.get_running_loop().call_later(delay, self._learn, run)
+
+    def _learn(self, run: Run) -> None:
+        self._is_learning = False
+        if run is self._run and run.status is None and self._warm.is_behind(run):
+            run.ask_for_modules()
 
     def _next_generation(self, changes: Changes, since: int) -> str:
         """Begin another generation; return what to tell it."""
@@ -364,6 +405,7 @@ class Supervisor:
         if self._task:
             self._task.cancel()
         self._standby.drop()
+        self._warm.close()
         if status == INTERRUPTED and self._run.status is None:
             await self._ending.await_interrupted(self._run)
         await self._ending.stop(self._run)

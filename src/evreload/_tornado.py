@@ -33,6 +33,9 @@ def stand_in() -> None:
 
     So no name of it can have been bound before, and Tornado is not imported for our sake.
     """
+    here = sys.modules.get("tornado.autoreload")
+    if getattr(here, "start", None) is evreload.start:  # whoever forked us has done it
+        return
     module = ModuleType("tornado.autoreload", __doc__)
     module.__dict__.update(OURS)
     # Without a spec, importlib.util.find_spec would call it broken.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from tornado.ioloop import IOLoop
@@ -101,6 +101,10 @@ class Watcher:
             self._wanted.setdefault(want.path, want)
             self._todo[want.path] = None
         self._by_this_run.add(want.path)
+
+    def keep(self, paths: Iterable[str]) -> None:
+        """Take *paths*, which are wanted already, for wanted by this run, too."""
+        self._by_this_run.update(paths)
 
     def program_is_up(self, at: int | None = None) -> None:
         """Take what changes from now on, or *at* some time, for a change, whoever made it."""

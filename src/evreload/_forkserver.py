@@ -1,0 +1,288 @@
+"""Warm restarts: a process that has imported what does not change, and forks the program.
+
+Its only thread. It imports what the last run imported from outside the project, then waits to
+be told to fork; what it forks is the program, before its first line. Nothing may be in it that
+a fork would not survive, or that is not as it would be in a cold start. Linux only.
+"""
+
+from __future__ import annotations
+
+import _socket
+import _thread
+import gc
+import os
+import sys
+
+from . import _channel, _process
+from ._channel import Records, pack
+
+TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import ModuleType
+    from typing import Any
+
+    from ._modules import Imports
+
+ALWAYS_COLD = ("gevent", "eventlet")  # they replace what everybody else has imported
+THREADS = ("_thread.start_new_thread", "_thread.start_joinable_thread")
+WISHES = (_channel.OUTSIDE, _channel.INSIDE, _channel.COLD, _channel.PRELOAD)
+MOST_PIPES = 3
+SHARED = ("socket:", "pipe:", "anon_inode:")  # descriptors that two runs cannot both have
+LONGEST_REASON = 200  # characters
+
+
+class Cold(BaseException):
+    """A module that may not be in here is about to be imported; nobody is meant to catch it."""
+
+
+class ForkServer:
+    """Told what to import through the pipes of a run, and then, as often as wished, to fork."""
+
+    def __init__(self, mode: str, imports: Imports) -> None:
+        self._reports, self._requests, self._service = _process.pipes_of(mode)
+        for descriptor in (self._reports, self._requests, self._service):
+            os.set_inheritable(descriptor, False)
+        self._records = Records()
+        self._imports = imports
+
+    def serve(self) -> str:
+        """Import, then fork; return in each fork, with the mode of the program it is to be."""
+        try:
+            self._preload()
+            while True:
+                for record in self._receive():
+                    if record[0] == _channel.FORK and (mode := self._fork()):
+                        return mode
+        except KeyboardInterrupt:
+            os._exit(130)
+
+    def _report(self, *record: str) -> None:
+        os.write(self._reports, pack(record))
+
+    def _receive(self) -> Iterable[_channel.Record]:
+        if data := os.read(self._requests, 1 << 16):
+            return self._records.feed(data)
+        os._exit(0)  # the supervisor has let go of us, or died
+
+    # Imports
+
+    def _preload(self) -> None:
+        import warnings
+
+        wishes: dict[str, list[str]] = {kind: [] for kind in WISHES}
+        while not wishes[_channel.PRELOAD]:
+            for kind, *words in self._receive():
+                wishes[kind] += words
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # nobody waits for us
+        self._imports.begin(lambda path, read: self._report(_channel.FILE, str(read), path))
+        for path, read in self._imports.so_far(_process.STARTED):
+            self._report(_channel.FILE, str(read), path)
+        outside = Outside(wishes[_channel.OUTSIDE], wishes[_channel.INSIDE])
+        guard = Guard(self._imports, outside, [*ALWAYS_COLD, *wishes[_channel.COLD]])
+        silence = ("ignore", None, Warning, None, 0)  # the first run has warned already
+        warnings.filters.insert(0, silence)  # type: ignore[attr-defined]
+        for name in wishes[_channel.PRELOAD]:
+            self._report(_channel.LOADING, name)
+            guard.load(name)
+        guard.dismiss()
+        if silence in warnings.filters:
+            warnings.filters.remove(silence)  # type: ignore[attr-defined]
+        for name, why in guard.left_out.items():
+            self._report(_channel.LEFT_OUT, name, why)
+        self._get_ready(outside)
+        self._report(_channel.READY)
+
+    def _get_ready(self, outside: Outside) -> None:
+        if "socket" in sys.modules:
+            from . import _sockets  # noqa: F401  # the program would, at its first socket
+        _forget_directories(outside)
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        _process.flush()  # or every fork would write it
+        gc.collect()
+        gc.freeze()  # or each collection would copy all of it, for its marks
+
+    # Forks
+
+    def _fork(self) -> str | None:
+        """Fork the program as a child of the supervisor's; return None in this process.
+
+        It is forked by a fork, whose end makes an orphan of it: these come to the supervisor.
+        """
+        pipes = self._receive_pipes()
+        receiver, sender = os.pipe()
+        between = _fork_quietly()
+        if between == 0:
+            program = _fork_quietly()
+            if program == 0:
+                for descriptor in (receiver, sender, *self._own()):
+                    os.close(descriptor)
+                self._imports.forget_writes()
+                return _process.mode_for(pipes, warm=True)
+            os.write(sender, str(program).encode())
+            os._exit(0)
+        os.waitpid(between, 0)
+        self._report(_channel.FORKED, os.read(receiver, 32).decode())
+        for descriptor in (receiver, sender, *pipes):
+            os.close(descriptor)
+        return None
+
+    def _own(self) -> tuple[int, ...]:
+        return self._reports, self._requests, self._service
+
+    def _receive_pipes(self) -> list[int]:
+        # Not `socket`: the program may not have imported it.
+        service = _socket.socket(fileno=self._service)
+        try:
+            space = _socket.CMSG_SPACE(4 * MOST_PIPES)
+            _, ancillary, _, _ = service.recvmsg(64, space)
+        finally:
+            service.detach()
+        data = ancillary[0][2]
+        return [int.from_bytes(data[i : i + 4], sys.byteorder) for i in range(0, len(data), 4)]
+
+
+class Outside:
+    """Tells what lies outside the project: of all directories around a file the innermost says."""
+
+    def __init__(self, outside: Iterable[str], inside: Iterable[str]) -> None:
+        told = {**dict.fromkeys(outside, True), **dict.fromkeys(inside, False)}
+        self._roots = sorted(told.items(), key=lambda one: len(one[0]), reverse=True)
+
+    def directories(self, are_outside: bool) -> list[str]:
+        """Return what was told, to tell somebody else."""
+        return [root for root, is_outside in self._roots if is_outside == are_outside]
+
+    def __contains__(self, path: str) -> bool:
+        for root, is_outside in self._roots:
+            if path == root or path.startswith(root.rstrip(os.sep) + os.sep):
+                return is_outside
+        return False
+
+
+class Guard:
+    """Imports what may be preloaded, and finds what may not, with all that imports it.
+
+    What was found is in `left_out`, with the reason; by then part of it has run, so that this
+    process must not be forked.
+    """
+
+    def __init__(self, imports: Imports, outside: Outside, cold: Iterable[str]) -> None:
+        self._imports = imports
+        self._outside = outside
+        self._cold = set(cold)
+        self._socket_makers: list[list[str]] = []
+        self.left_out: dict[str, str] = {}
+        self._on_exec = imports.listen("exec", self._check_file)
+        for event in THREADS:
+            imports.listen(event, lambda arguments: self._leave_out("it starts a thread"))
+        imports.listen("socket.__new__", self._note_socket)
+        sys.meta_path.insert(0, self)
+
+    def dismiss(self) -> None:
+        """Let everything be imported again."""
+        sys.meta_path.remove(self)
+        self._imports.listen("exec", self._on_exec)
+        for event in (*THREADS, "socket.__new__"):
+            self._imports.listen(event, None)
+
+    def load(self, name: str) -> None:
+        """Import the module *name*, unless it is left out."""
+        if name in sys.modules or self._is_cold(name):
+            return
+        before, threads = _descriptors(), _thread._count()
+        known = set(self.left_out)
+        try:
+            __import__(name)
+        except Cold:
+            self.left_out.setdefault(name, "it imports what is left out")
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # SystemExit, too
+            self.left_out[name] = f"{type(error).__name__}: {error}"[:LONGEST_REASON]
+        if opened := _descriptors() - before:
+            for makers in self._socket_makers:
+                self._leave_out("it opens a socket", makers)
+            self.left_out.setdefault(name, f"it keeps open {', '.join(sorted(opened))}")
+        if _thread._count() > threads:
+            self.left_out.setdefault(name, "it starts a thread")
+        self._socket_makers.clear()
+        for found in self.left_out.keys() - known:
+            self._cold.add(found)
+            sys.modules.pop(found, None)  # whoever imports it next shall be found, too
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        """Refuse to find what is left out."""
+        if self._is_cold(name):
+            self._leave_out(f"it imports {name}")
+            raise Cold(name)
+
+    def _is_cold(self, name: str) -> bool:
+        parts = name.split(".")
+        return any(".".join(parts[: i + 1]) in self._cold for i in range(len(parts)))
+
+    def _check_file(self, arguments: tuple[Any, ...]) -> None:
+        if self._on_exec:
+            self._on_exec(arguments)
+        name = getattr(arguments[0], "co_filename", "")
+        if name.endswith((".py", ".pyc")) and os.path.abspath(name) not in self._outside:
+            self._leave_out(f"it runs {name}")
+
+    def _note_socket(self, arguments: object) -> None:
+        self._socket_makers.append(_being_imported())
+
+    def _leave_out(self, why: str, chain: list[str] | None = None) -> None:
+        """Leave out what is being imported just now: the last because of *why*."""
+        chain = _being_imported() if chain is None else chain
+        for outer, inner in zip(chain, chain[1:], strict=False):  # noqa: RUF007  # itertools
+            self.left_out.setdefault(outer, f"it imports {inner}")
+        if chain:
+            self.left_out.setdefault(chain[-1], why)
+
+
+def _being_imported() -> list[str]:
+    """Return the names of the modules whose import has begun but not ended, outermost first."""
+    return [
+        name
+        for name, module in list(sys.modules.items())
+        if getattr(_spec(module), "_initializing", False)
+    ]
+
+
+def _spec(module: ModuleType) -> object:
+    try:
+        return object.__getattribute__(module, "__dict__").get("__spec__")
+    except AttributeError:  # anything may be in sys.modules
+        return None
+
+
+def _descriptors() -> set[str]:
+    """Return what open descriptors lead to, of the kinds that a fork must not share."""
+    found = set()
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            found.add(os.readlink(f"/proc/self/fd/{number}"))
+        except OSError:  # the listing's own
+            continue
+    return {name for name in found if name.startswith(SHARED)}
+
+
+def _forget_directories(outside: Outside) -> None:
+    """Forget what the project's directories and archives hold: it will be something else."""
+    archives = getattr(sys.modules.get("zipimport"), "_zip_directory_cache", {})
+    for path in list(sys.path_importer_cache):
+        if os.path.abspath(path) not in outside:
+            del sys.path_importer_cache[path]
+            archives.pop(path, None)
+
+
+def _fork_quietly() -> int:
+    """Fork without Python's warning of native threads, like OpenBLAS's, which care for it."""
+    import warnings
+
+    filters = warnings.filters[:]
+    warnings.simplefilter("ignore", DeprecationWarning)
+    try:
+        return os.fork()
+    finally:
+        warnings.filters[:] = filters  # type: ignore[index]

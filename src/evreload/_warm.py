@@ -1,0 +1,293 @@
+"""What is imported in advance, so that the next run of the program need not.
+
+The supervisor's loop. After a run has told which modules it is made of, a fork server imports
+those from outside the project, while nobody waits; see `_forkserver`. It is renewed when one of
+its files changes, or when the program imports more. Without one, the next start is simply cold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import select
+import site
+import socket
+import sysconfig
+from collections.abc import Callable, Collection, Iterable
+
+from . import _channel, _process
+from ._channel import Record
+from ._family import family, kill_all
+from ._forkserver import Outside
+from ._modules import source
+from ._run import PIPE_SIZE, Run
+from ._settings import Options
+from ._watcher import Want
+
+FORK_TIMEOUT = 5.0  # seconds; a fork takes some milliseconds
+MOST_ATTEMPTS = 6  # to find out what may not be imported in advance
+MOST_FAILURES = 2  # of warm starts, after which there are no more
+PATCHING = {"gevent.monkey", "eventlet.patcher"}
+OURS = __name__.partition(".")[0]
+
+logger = logging.getLogger("evreload")
+
+
+class Warm:
+    """Keeps the fork server. *want* takes files to watch; *ready* is called for each new one.
+
+    Does nothing unless the options say so.
+    """
+
+    def __init__(
+        self, options: Options, want: Callable[[set[Want]], object], ready: Callable[[], object]
+    ) -> None:
+        self._options = options
+        self._want = want
+        self._ready = ready
+        self._is_on = options.warm
+        self._server: Server | None = None
+        self._next: Server | None = None  # which still imports
+        self._left_out = dict.fromkeys(options.cold, "you said so")
+        self._considered: set[str] = set()  # files that cannot be in a server, or are
+        self._attempts = self._failures = 0
+        self._outside = Outside(_outside(), _inside(options))
+
+    @property
+    def pids(self) -> set[int]:
+        """The processes that are neither the program nor have descended from it."""
+        return {server.pid for server in (self._server, self._next) if server}
+
+    def fork(self) -> Run | None:
+        """Return a run with everything imported in advance, if that can be had."""
+        server = self._server
+        if server is None:
+            return None
+        try:
+            return Run(server.fork, keep_sockets=self._options.keep_sockets, loaded=server.files)
+        except OSError as error:
+            logger.debug("the fork server does not fork: %s", error)
+            self._drop(server)
+            return None
+
+    def is_behind(self, run: Run) -> bool:
+        """Whether *run* has imported what the next one might find imported."""
+        return self._is_on and any(
+            path in self._outside for path in run.files - self._considered - run.loaded.keys()
+        )
+
+    def learn(self, run: Run) -> None:
+        """Take in what *run* has told of its modules."""
+        if not self._is_on:
+            return
+        self._considered |= run.files
+        if told := {name for name, *_ in run.modules} & PATCHING:
+            logger.warning("every start is cold: %s replaces what others import", told.pop())
+            self._is_on = False
+            self.close()
+            return
+        names, others = self._sort(run.modules)
+        for server in (self._next, self._server):
+            if server:
+                if not set(names) <= server.names:
+                    break
+                return
+        if names:
+            self._attempts = 0
+            self._prepare(names, others)
+
+    def _sort(self, modules: Iterable[Record]) -> tuple[list[str], list[str]]:
+        """Part the names of *modules* into those to import in advance, and those never to."""
+        names, others = [], []
+        for name, loader, *places in modules:
+            if name.partition(".")[0] == OURS:
+                continue
+            if loader == "plain" and all(place in self._outside for place in places):
+                names.append(name)
+            elif places:
+                others.append(name)
+        return names, others
+
+    def forget(self, changes: Collection[str]) -> None:
+        """Let go of what has read one of *changes*: it is not what the program would read."""
+        for server in (self._server, self._next):
+            if server:
+                self._take_in(server)
+                if not server.files.keys().isdisjoint(changes):
+                    logger.debug("what was imported in advance has changed")
+                    self._drop(server)
+                    self._left_out = dict.fromkeys(self._options.cold, "you said so")
+
+    def distrust(self) -> None:
+        """Make the next start cold, since this one has failed, and may have for being warm."""
+        self._failures += 1
+        self._is_on = self._failures < MOST_FAILURES
+        self.close()
+
+    def note_exit(self, pid: int) -> None:
+        """Take note that a process has ended; one of ours should not have."""
+        for server in (self._server, self._next):
+            if server and server.pid == pid:
+                self._take_in(server)
+                failed = server is self._next and server.loading
+                self._drop(server)
+                if failed:
+                    self._leave_out(failed, "its import ended the process")
+                    self._try_again(server)
+
+    def close(self) -> None:
+        for server in (self._server, self._next):
+            if server:
+                self._drop(server)
+
+    # Making a fork server
+
+    def _prepare(self, names: list[str], others: list[str]) -> None:
+        if self._next:
+            self._drop(self._next)
+        cold = [*self._left_out, *others]
+        try:
+            self._next = Server(self._options.target, self._outside, names, cold)
+        except OSError as error:
+            logger.warning("cannot import anything in advance: %s", error)
+            return
+        asyncio.get_running_loop().add_reader(self._next.reports, self._on_report, self._next)
+
+    def _on_report(self, server: Server) -> None:
+        if not self._take_in(server):
+            asyncio.get_running_loop().remove_reader(server.reports)
+        for name, why in server.left_out.items():
+            self._leave_out(name, why)
+        if server is self._next and server.is_ready:
+            if server.left_out:
+                self._drop(server)
+                self._try_again(server)
+            else:
+                self._replace(server)
+
+    def _take_in(self, server: Server) -> bool:
+        """Read what *server* has told; return whether it can tell more."""
+        wants = server.read()
+        if wants:
+            self._want(wants)
+        return server.is_there
+
+    def _leave_out(self, name: str, why: str) -> None:
+        if name not in self._left_out:
+            self._left_out[name] = why
+            logger.debug("%s is not imported in advance: %s", name, why)
+
+    def _try_again(self, server: Server) -> None:
+        """Begin anew, without what was found out: part of it has run in there."""
+        self._attempts += 1
+        names = [name for name in server.ordered if name not in self._left_out]
+        if self._attempts == MOST_ATTEMPTS or not names:
+            logger.warning("every start is cold: too little can be imported in advance")
+            self._is_on = False
+        else:
+            self._prepare(names, server.cold)
+
+    def _replace(self, server: Server) -> None:
+        if self._server:
+            self._drop(self._server)
+            logger.debug("%d modules are imported in advance now", len(server))
+        else:
+            logger.info("%d modules are imported in advance; the next start is warm", len(server))
+        self._server, self._next = server, None
+        self._ready()
+
+    def _drop(self, server: Server) -> None:
+        asyncio.get_running_loop().remove_reader(server.reports)
+        server.close()
+        if server is self._server:
+            self._server = None
+            self._considered.clear()
+        if server is self._next:
+            self._next = None
+
+
+class Server:
+    """The supervisor's end of a fork server."""
+
+    def __init__(
+        self, target: list[str], outside: Outside, names: list[str], cold: list[str]
+    ) -> None:
+        self.ordered = names
+        self.names = {*names, *cold}
+        self.cold = cold
+        self.files: dict[str, int] = {}  # and when they were read
+        self.left_out: dict[str, str] = {}
+        self.loading = ""
+        self.is_ready = False
+        self._forked: int | None = None
+        self._run = Run(lambda pipes: _process.spawn(target, pipes, forks=True), keep_sockets=True)
+        self.pid = self._run.pid
+        self.reports = self._run.reports
+        self._run.widen(PIPE_SIZE)
+        self._run.tell(_channel.OUTSIDE, *outside.directories(True))
+        self._run.tell(_channel.INSIDE, *outside.directories(False))
+        self._run.tell(_channel.COLD, *cold)
+        self._run.tell(_channel.PRELOAD, *names)
+
+    def __len__(self) -> int:
+        return len(self.ordered)
+
+    @property
+    def is_there(self) -> bool:
+        return not self._run.has_hung_up
+
+    def read(self) -> set[Want]:
+        """Take in what it has told; return the files it has read."""
+        wants = set()
+        while records := self._run.read():
+            for kind, *words in records:
+                if kind == _channel.FILE:
+                    want = Want(source(words[1]), int(words[0]))
+                    self.files[want.path] = want.since
+                    wants.add(want)
+                elif kind == _channel.LOADING:
+                    self.loading = words[0]
+                elif kind == _channel.LEFT_OUT:
+                    self.left_out[words[0]] = words[1]
+                elif kind == _channel.READY:
+                    self.is_ready = True
+                elif kind == _channel.FORKED:
+                    self._forked = int(words[0])
+        return wants
+
+    def fork(self, pipes: Iterable[int]) -> int:
+        """Fork a program that has *pipes* to us; return its process id. Raises OSError."""
+        self._forked = None
+        socket.send_fds(self._run.service, [b"."], list(pipes))
+        self._run.tell(_channel.FORK)
+        while self._forked is None:
+            if not select.select([self.reports], [], [], FORK_TIMEOUT)[0]:
+                raise TimeoutError(f"no answer in {FORK_TIMEOUT:g} s")
+            self.read()
+            if not self.is_there:
+                raise BrokenPipeError("it has ended")
+        return self._forked
+
+    def close(self) -> None:
+        """End it at once: there is nothing in it to lose."""
+        kill_all(lambda: family(self.pid))
+        self._run.close()
+
+
+def _outside() -> list[str]:
+    """Return where Python keeps what is not of any project."""
+    paths = sysconfig.get_paths()
+    found = [paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    found += [*site.getsitepackages(), site.getusersitepackages()]
+    return [*found, *map(os.path.realpath, found)]
+
+
+def _inside(options: Options) -> list[str]:
+    """Return what is of the project, wherever it lies."""
+    here = os.getcwd()
+    first = options.target[0]
+    target = os.path.join(here, first) if first not in ("-m", "-c") else here
+    of_target = target if os.path.isdir(target) else os.path.dirname(target)
+    found = [os.path.normpath(path) for path in (here, of_target, target, *options.watch)]
+    return [*found, *map(os.path.realpath, found)]

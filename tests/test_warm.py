@@ -1,0 +1,391 @@
+"""Warm restarts: the program is forked with all imported that does not change."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import assert_gone, await_tick, free_port, until
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="--warm needs Linux")
+
+IN_ADVANCE = "the next start is warm"
+COLD = "every start is cold"
+
+# Says what a program can see of how it was started.
+SELF_PORTRAIT = """
+import atexit, json, logging, os, random, signal, sys, tempfile, threading, uuid, warnings
+import xml.dom.minidom
+import helper
+
+def handler(number):
+    return getattr(signal.getsignal(number), "__qualname__", str(signal.getsignal(number)))
+
+def portrait():
+    return {
+        "argv": sys.argv,
+        "orig_argv": sys.orig_argv,
+        "path": sys.path,
+        "flags": list(sys.flags),
+        "directory": os.getcwd(),
+        "main": sorted(__import__("__main__").__dict__),
+        "file": __file__,
+        "name": __name__,
+        "filters": list(map(str, warnings.filters)),
+        "handlers": [handler(number) for number in signal.valid_signals()],
+        "mask": list(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
+        "thread": [threading.current_thread().name, threading.active_count()],
+        "main thread": threading.main_thread() is threading.current_thread(),
+        "loggers": sorted(logging.root.manager.loggerDict),
+        "scheduling": [os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0)],
+        "group": os.getpgrp(),
+        "session": os.getsid(0),
+        "parent": os.getppid(),
+        "descriptors": sorted(os.readlink(f"/proc/self/fd/{i}") for i in range(3)),
+        "project": [name for name in sys.modules if name == "helper"],
+    }
+
+print("ready", helper.VALUE, json.dumps(portrait()), flush=True)
+print("chance", random.random(), uuid.uuid4(), tempfile.mktemp(), flush=True)
+atexit.register(lambda: print("goodbye", helper.VALUE, flush=True))
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+threading.Event().wait()
+"""
+
+COUNTING = """
+import {imports}
+import helper
+colorsys = sys.modules["colorsys"]
+colorsys.counter = getattr(colorsys, "counter", 0) + 1
+print("ready", helper.VALUE, colorsys.counter, os.getpid(), flush=True)
+{body}
+time.sleep(1000)
+"""
+
+
+def start(app, body, *options, value=1, **environment):
+    app.write("helper.py", f"VALUE = {value}")
+    app.write("app.py", body)
+    app.start("-m", "evreload", "-v", "--warm", *options, "app.py", **environment)
+
+
+def counting(imports="colorsys", body=""):
+    return COUNTING.format(imports=f"os, signal, sys, time, {imports}", body=body)
+
+
+def save(app, value):
+    await_tick()
+    app.write("helper.py", f"VALUE = {value}")
+
+
+def modules_in_advance(line):
+    return int(re.search(r"(\d+) modules are imported", line)[1])
+
+
+def is_cold(line):
+    """Whether the program that printed this is no fork."""
+    return not was_forked(int(line.split()[3]))
+
+
+def was_forked(pid):
+    return b"forks," in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def test_a_warm_start_looks_like_a_cold_one(app):
+    start(app, SELF_PORTRAIT)
+    cold = json.loads(app.line("ready 1").partition("{")[1] + app.seen[-1].partition("{")[2])
+    app.line(IN_ADVANCE)
+    save(app, 2)
+    app.line("goodbye 1")
+    warm = json.loads("{" + app.line("ready 2").partition("{")[2])
+    assert warm == cold
+    chances = app.line("chance")
+    save(app, 3)
+    app.line("goodbye 2")
+    again = json.loads("{" + app.line("ready 3").partition("{")[2])
+    assert again == cold
+    others = app.line("chance")
+    assert not set(chances.split()[1:]) & set(others.split()[1:])
+
+
+def test_each_run_finds_modules_as_new(app):
+    start(app, counting())
+    assert app.line("ready 1").split()[2] == "1"
+    app.line(IN_ADVANCE)
+    for value in (2, 3, 4):
+        save(app, value)
+        line = app.line(f"ready {value}")
+        assert line.split()[2] == "1"
+        assert not is_cold(line)
+
+
+def test_a_change_before_all_is_imported_leads_to_a_cold_start(app):
+    start(app, counting("colorsys, xml.dom.minidom"))
+    app.armed()
+    save(app, 2)
+    assert is_cold(app.line("ready 2"))
+
+
+def test_what_the_program_imports_later_is_imported_in_advance_next_time(app):
+    start(app, counting())
+    app.line(IN_ADVANCE)
+    app.write("app.py", counting("colorsys, wave"))
+    assert not is_cold(app.line("ready 1"))
+    app.line("modules are imported in advance now")
+    body = 'print("wave is there" if "wave" in sys.modules else "no wave", flush=True)'
+    app.write("app.py", counting(body=body))
+    app.line("wave is there")
+
+
+def test_a_changed_package_is_imported_anew(app, tmp_path):
+    site = installed(app, tmp_path, parcel="CONTENT = 1")
+    start(app, counting("colorsys, parcel", "print('parcel', parcel.CONTENT, flush=True)"), **site)
+    app.line("parcel 1")
+    app.line(IN_ADVANCE)
+    save(app, 2)
+    app.line("parcel 1")
+    await_tick()
+    (tmp_path / "site" / "parcel.py").write_text("CONTENT = 22")
+    assert is_cold(app.line("ready 2"))
+    app.line("parcel 22")
+    app.line("in advance")
+    save(app, 3)
+    assert not is_cold(app.line("ready 3"))
+    app.line("parcel 22")
+
+
+# What is left out
+
+
+def installed(app, tmp_path, **modules):
+    """Put *modules* where Python looks for what is installed; return the environment for it."""
+    site = tmp_path / "site"
+    site.mkdir()
+    for name, text in modules.items():
+        (site / f"{name}.py").write_text(text)
+    hook = tmp_path / "hook"
+    hook.mkdir()
+    (hook / "sitecustomize.py").write_text(
+        f"import site; site.addsitedir({str(site)!r}); get = site.getsitepackages\n"
+        f"site.getsitepackages = lambda: [{str(site)!r}, *get()]\n"
+    )
+    return {"PYTHONPATH": str(hook)}
+
+
+THREAD = """
+import threading, time
+threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
+"""
+FAILING = """
+import sys
+if "helper" not in sys.modules:
+    raise RuntimeError("too early")
+"""
+BY_PATH = """
+import importlib.util, os
+spec = importlib.util.spec_from_file_location("by_path", os.path.join(os.getcwd(), "aside.py"))
+spec.loader.exec_module(importlib.util.module_from_spec(spec))
+"""
+
+
+@pytest.mark.parametrize(
+    ("culprit", "why"),
+    [
+        (THREAD, "it starts a thread"),
+        ("import socket\nlistener = socket.socket()", "it opens a socket"),
+        ("import os\npipe = os.pipe()", "it keeps open pipe:"),
+        ("import helper", "it imports helper"),
+        (FAILING, "RuntimeError: too early"),
+        (BY_PATH, "aside.py"),
+    ],
+    ids=["thread", "socket", "pipe", "project", "failing", "by path"],
+)
+def test_what_cannot_be_warm_is_left_out_with_whatever_imports_it(app, tmp_path, culprit, why):
+    site = installed(
+        app,
+        tmp_path,
+        culprit=culprit,
+        accomplice="import wave, culprit",
+        friend="import accomplice, colorsys",
+        bystander="import colorsys",
+    )
+    app.write("aside.py")
+    body = 'print(*(n in before for n in "culprit accomplice friend bystander".split()))'
+    app.write("helper.py", "VALUE = 1")
+    app.write(
+        "app.py",
+        "import sys, os\nbefore = set(sys.modules)\nimport helper, friend, bystander, time\n"
+        'print("ready", helper.VALUE, os.getpid(), flush=True)\n' + body + "\n"
+        "sys.stdout.flush()\ntime.sleep(1000)",
+    )
+    app.start("-m", "evreload", "-v", "--warm", "app.py", **site)
+    app.line("False False False False")
+    app.line(IN_ADVANCE)
+    told = [line for line in app.seen if "culprit is not imported in advance" in line]
+    assert len(told) == 1
+    assert why in told[0]
+    assert app.count("accomplice is not imported in advance: it imports culprit") == 1
+    assert app.count("friend is not imported in advance") == 1
+    save(app, 2)
+    app.line("ready 2")
+    app.line("False False False True")
+
+
+def test_a_module_whose_import_ends_the_process_is_left_out(app, tmp_path):
+    deadly = "import os, sys\nif 'helper' not in sys.modules: os._exit(3)"
+    site = installed(app, tmp_path, deadly=deadly)
+    start(app, counting("helper, deadly, colorsys"), **site)
+    app.line("deadly is not imported in advance: its import ended the process")
+    app.line(IN_ADVANCE)
+    save(app, 2)
+    assert not is_cold(app.line("ready 2"))
+
+
+def test_a_package_is_kept_out_by_name(app, tmp_path):
+    site = installed(app, tmp_path, parcel="import colorsys", outer="import parcel")
+    body = 'print("outer" in before, "parcel" in before, "wave" in before, flush=True)'
+    imports = "sys, os\nbefore = set(sys.modules)\nimport time, colorsys, outer, wave"
+    start(app, COUNTING.format(imports=imports, body=body), "--cold", "parcel", **site)
+    app.line("False False False")
+    app.line("outer is not imported in advance: it imports parcel")
+    app.line(IN_ADVANCE)
+    save(app, 2)
+    app.line("False False True")
+
+
+def test_a_program_that_is_patched_is_always_cold(app, tmp_path):
+    site = installed(app, tmp_path)
+    (tmp_path / "site" / "gevent").mkdir()
+    (tmp_path / "site" / "gevent" / "__init__.py").touch()
+    (tmp_path / "site" / "gevent" / "monkey.py").touch()
+    start(app, counting("colorsys, gevent.monkey"), **site)
+    app.line("every start is cold: gevent.monkey replaces what others import")
+    save(app, 2)
+    assert is_cold(app.line("ready 2"))
+
+
+def test_a_project_beneath_a_watched_directory_is_cold_even_if_installed(app, tmp_path):
+    site = installed(app, tmp_path, parcel="CONTENT = 1")
+    body = 'print("parcel", "parcel" in before, flush=True)'
+    imports = "sys, os\nbefore = set(sys.modules)\nimport time, colorsys, parcel"
+    watched = str(tmp_path / "site")
+    start(app, COUNTING.format(imports=imports, body=body), "-w", watched, **site)
+    app.line(IN_ADVANCE)
+    save(app, 2)
+    app.line("parcel False")
+
+
+def test_rewritten_modules_stay_the_business_of_who_rewrites_them(app):
+    app.write("test_it.py", "def test(): assert 1")
+    app.start("-m", "evreload", "-v", "--warm", "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    app.line("1 passed")
+    app.line(IN_ADVANCE)
+    app.write("test_it.py", "def test(): assert 1 == 2")
+    app.line("assert 1 == 2")
+    app.line("1 failed")
+    assert not app.count("cannot be rewritten")
+
+
+# When it goes wrong
+
+
+def test_after_a_warm_start_that_ended_by_a_signal_the_next_is_cold(app):
+    start(app, counting(body="if helper.VALUE == 2: os.kill(os.getpid(), 11)"))
+    app.line(IN_ADVANCE)
+    save(app, 2)
+    app.line("the start was warm, which may be why it failed; the next one is cold")
+    app.line("program was killed by SIGSEGV; waiting for a change")
+    save(app, 3)
+    assert is_cold(app.line("ready 3"))
+    app.line("in advance")
+    save(app, 4)
+    assert not is_cold(app.line("ready 4"))
+
+
+def children(app):
+    """Return the command's own: program, standby, guardian, fork server."""
+    return set(map(int, Path(f"/proc/{app.pid}/task/{app.pid}/children").read_text().split()))
+
+
+def test_killed_fork_servers_are_done_without(app):
+    start(app, counting())
+    for value in (2, 3):
+        program = int(app.line(f"ready {value - 1}").split()[3])
+        app.line("in advance")
+        for pid in children(app) - {program}:
+            if was_forked(pid):
+                os.kill(pid, signal.SIGKILL)
+        save(app, value)
+    app.line("ready 3")
+
+
+def test_who_waits_for_a_signal_is_not_sent_one(app):
+    start(app, counting(body="signal.pause()\nprint('woken', flush=True)"))
+    app.armed()
+    save(app, 2)
+    app.line("ready 2")
+    assert not app.count("woken")
+
+
+def test_nothing_is_left_when_the_command_is_killed(app):
+    start(app, counting())
+    app.line(IN_ADVANCE)
+    save(app, 2)
+    app.line("ready 2")
+    family = children(app)
+    assert len(family) >= 3
+    app.signal(signal.SIGKILL)
+    assert_gone(family)
+
+
+def test_a_fork_server_is_at_rest(app):
+    start(app, counting("colorsys, asyncio, logging, concurrent.futures"))
+    line = app.line(IN_ADVANCE)
+    assert modules_in_advance(line) > 50
+    forked = [pid for pid in children(app) if was_forked(pid)]
+
+    def rests():
+        return all(
+            "State:\tS" in Path(f"/proc/{pid}/status").read_text()
+            and "Threads:\t1\n" in Path(f"/proc/{pid}/status").read_text()
+            for pid in forked
+        )
+
+    assert forked
+    until(rests, "the fork server and what it has forked wait, with one thread each")
+
+
+def test_sockets_are_kept(app):
+    port = free_port()
+    body = (
+        f'listener = socket.create_server(("127.0.0.1", {port}))\n'
+        "while True:\n"
+        "    with listener.accept()[0] as client:\n"
+        "        client.sendall(str(helper.VALUE).encode())\n"
+    )
+    start(app, counting("socket, colorsys", body))
+    app.line(IN_ADVANCE)
+    for value in (2, 3):
+        save(app, value)
+        assert not is_cold(app.line(f"ready {value}"))
+        with socket.create_connection(("127.0.0.1", port), 10) as client:
+            assert client.recv(10) == str(value).encode()
+        app.line("(warm)")
+
+
+def test_it_is_refused_elsewhere_in_one_sentence(monkeypatch, capsys, tmp_path):
+    from evreload import _command, _process
+
+    monkeypatch.setattr(_process, "CAN_FORK", False)
+    (tmp_path / "app.py").touch()
+    with pytest.raises(SystemExit, match=r"^2$"):
+        _command.main(["--warm", str(tmp_path / "app.py")])
+    assert capsys.readouterr().err == (
+        "evreload: --warm needs Linux; leave it out, and every start is cold\n"
+    )
