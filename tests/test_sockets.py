@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import http.client
 import json
@@ -11,10 +12,11 @@ import socket
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import Clients
+from conftest import Clients, free_port
 
 from evreload._sockets import Shelf, _become, _key
 
@@ -25,7 +27,9 @@ import helper
 
 class Page(tornado.web.RequestHandler):
     async def get(self):
-        await asyncio.sleep(float(self.get_argument("sleep", "0")))
+        if sleep := float(self.get_argument("sleep", "0")):
+            print("asked", flush=True)
+            await asyncio.sleep(sleep)
         self.write(f"{helper.VALUE} {os.getpid()}")
 
 class Events(tornado.web.RequestHandler):
@@ -103,7 +107,9 @@ import helper
 
 class Page(tornado.web.RequestHandler):
     async def get(self):
-        await asyncio.sleep(float(self.get_argument("sleep", "0")))
+        if sleep := float(self.get_argument("sleep", "0")):
+            print("asked", flush=True)
+            await asyncio.sleep(sleep)
         self.write(f"{helper.VALUE} {os.getpid()}")
 
 async def main():
@@ -120,8 +126,7 @@ ASYNCIO += "asyncio.run(main())\n"
 
 @pytest.fixture
 def port():
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return sock.getsockname()[1]
+    return free_port()
 
 
 def ask(port, path="/", timeout=30):
@@ -189,6 +194,52 @@ def test_no_connection_to_workers_is_refused_or_left_alone(app, port, how):
     assert "TimeoutError" not in clients.outcomes, clients.outcomes
 
 
+def test_nothing_listens_but_what_the_program_binds_nor_is_it_handed_to_others(app, port):
+    listening = '"127.0.0.1")\n'
+    start(app, port, TORNADO.replace(listening, listening + STRANGER))
+    before = listeners(app)
+    restart(app, port, 1)
+    assert listeners(app) == before
+    assert list(before.values()) == [2]  # the supervisor and the program hold it
+    assert [local_ports()[inode] for inode in before] == [port]
+    unix = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
+    ours = sockets_of(app)
+    names = [row[7:] for row in unix if row[6] in ours]
+    assert len(names) >= 2  # the service
+    assert not any(names)  # nobody else can connect
+
+
+STRANGER = """\
+    import subprocess
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], close_fds=False)
+"""
+
+
+def listeners(app):
+    """Return the listening sockets of the session, each with how many processes hold it."""
+    return {inode: count for inode, count in sockets_of(app).items() if inode in local_ports()}
+
+
+def sockets_of(app):
+    held = collections.Counter()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.getsid(int(process.name)) == app.pid:
+                links = {os.readlink(link) for link in (process / "fd").iterdir()}
+                held.update(link[8:-1] for link in links if link.startswith("socket:["))
+    return held
+
+
+def local_ports():
+    """Return the port of each listening TCP socket, by its inode."""
+    rows = [
+        line.split()
+        for name in ("tcp", "tcp6")
+        for line in Path("/proc/net", name).read_text().splitlines()[1:]
+    ]
+    return {row[9]: int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A"}
+
+
 def test_without_keeping_the_program_works_as_before(app, port):
     start(app, port, TORNADO, "--no-keep-sockets")
     assert restart(app, port, 1) != restart(app, port, 2)
@@ -215,28 +266,21 @@ def test_more_may_wait_than_the_program_lets(app, port):
             stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
 
 
+@contextlib.contextmanager
+def requests_in_progress(app, port):
+    """Ask for twenty answers that take a while; see that each comes, and from the first code."""
+    with ThreadPoolExecutor(20) as pool:
+        answers = [pool.submit(ask, port, "/?sleep=0.3") for _ in range(20)]
+        for _ in answers:
+            app.line("asked")
+        yield
+        assert [answer.result().split()[0] for answer in answers] == ["0"] * 20
+
+
 def test_requests_in_progress_are_answered_by_the_old_code(app, port):
     start(app, port, TORNADO)
-    answers = []
-    clients = [
-        threading.Thread(target=lambda: answers.append(ask(port, "/?sleep=0.5"))) for _ in range(10)
-    ]
-    connected = len(connections(port))
-    for client in clients:
-        client.start()
-    while len(connections(port)) < connected + len(clients):
-        time.sleep(0.001)
-    restart(app, port, 1)
-    for client in clients:
-        client.join()
-    assert {answer.split()[0] for answer in answers} == {"0"}
-    assert len(answers) == 10
-
-
-def connections(port):
-    """Return the connections that a server has on *port*."""
-    rows = [line.split()[1:4] for line in Path("/proc/net/tcp").read_text().splitlines()]
-    return [local for local, _, state in rows if local.endswith(f":{port:04X}") and state == "01"]
+    with requests_in_progress(app, port):
+        restart(app, port, 1)
 
 
 def test_an_idle_client_may_come_anew_while_others_are_being_answered(app, port):
@@ -362,14 +406,8 @@ def test_in_place_requests_in_progress_are_answered_first(app, port):
     app.write("app.py", IN_PLACE)
     app.start("app.py", str(port))
     app.armed()
-    slow = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    with contextlib.closing(slow):
-        slow.request("GET", "/?sleep=0.5")
-        while not connections(port):
-            time.sleep(0.001)
-        app.write("helper.py", "VALUE = 1")
-        assert slow.getresponse().read().startswith(b"0 ")
-    until(port, 1)
+    with requests_in_progress(app, port):
+        restart(app, port, 1)
 
 
 def test_in_place_who_connects_while_the_program_is_broken_is_answered_later(app, port):
