@@ -82,7 +82,10 @@ import tornado.httpserver, tornado.netutil, tornado.process, tornado.web
 import helper
 
 class Page(tornado.web.RequestHandler):
-    def get(self):
+    async def get(self):
+        if sleep := float(self.get_argument("sleep", "0")):
+            print("asked", flush=True)
+            await asyncio.sleep(sleep)
         self.write(f"{helper.VALUE} {os.getpid()}")
 
 if sys.argv[2] == "shared":
@@ -283,6 +286,13 @@ def test_requests_in_progress_are_answered_by_the_old_code(app, port):
         restart(app, port, 1)
 
 
+@pytest.mark.parametrize("how", ["shared", "reuse-port"])
+def test_workers_answer_the_requests_in_progress(app, port, how):
+    start(app, port, WORKERS, arguments=[how])
+    with requests_in_progress(app, port):
+        restart(app, port, 1)
+
+
 def test_an_idle_client_may_come_anew_while_others_are_being_answered(app, port):
     start(app, port, TORNADO, "--grace", "600")
     slow, kept = (http.client.HTTPConnection("127.0.0.1", port, timeout=30) for _ in range(2))
@@ -301,9 +311,27 @@ def test_an_idle_client_may_come_anew_while_others_are_being_answered(app, port)
 
 def test_a_grace_of_none_waits_for_nobody(app, port):
     start(app, port, TORNADO, "--grace", "0")
+    assert_not_waited_for(app, port)
+
+
+@pytest.mark.parametrize("how", ["shared", "reuse-port"])
+def test_a_grace_of_none_is_for_workers_too(app, port, how):
+    start(app, port, WORKERS, "--grace", "0", arguments=[how])
+    assert_not_waited_for(app, port)
+    assert app.count("not ready") == 0
+
+
+def test_workers_are_given_no_longer_than_the_grace(app, port):
+    start(app, port, WORKERS, "-v", "--grace", "0.1", arguments=["shared"])
+    assert_not_waited_for(app, port)
+    app.line("a request from")
+
+
+def assert_not_waited_for(app, port):
     slow = http.client.HTTPConnection("127.0.0.1", port)
     with contextlib.closing(slow):
         slow.request("GET", "/?sleep=60")
+        app.line("asked")
         restart(app, port, 1)
         with pytest.raises((OSError, http.client.HTTPException)):
             slow.getresponse()

@@ -20,8 +20,8 @@ WATCH = "watch"  # when it was asked for, a path
 WROTE = "wrote"  # a path the program opened for writing as it started
 SPAWNED = "spawned"  # the program ran another as it started
 BOUND = "bound"  # when the program bound a socket to an address (time.monotonic, in seconds)
-WISHES = "wishes"  # seconds, beyond the grace, that the program wants before it is stopped
-PREPARED = "prepared"  # it may be stopped; what was not finished
+WISHES = "wishes"  # seconds, beyond the grace, that a process wants before it is stopped; which
+PREPARED = "prepared"  # which process may be stopped; what was not finished
 RELOADING = "reloading"  # the program begins again by itself, in its place
 RELOAD = "reload"  # a worker asks for the whole program to be started again
 FAILED = "failed"  # a path that the failure passed through
@@ -31,7 +31,7 @@ MODULE = "module"  # a name; "plain" if Python's own loaders loaded it; its file
 MODULES = "modules"  # that was all of them
 
 # To the program.
-GO = "go"  # begin; what is handed over to this run, if anything
+GO = "go"  # begin; seconds for requests in progress, what is handed over to this run, if anything
 PREPARE = "prepare"  # seconds for requests in progress, the paths that changed
 TELL = "tell"  # which modules it has imported
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 MOST_WRITES = 100  # reported one by one; a program that writes more may have written anything
 VARIABLE = "EVRELOAD_RUN"  # as in _handover, which imports too much
+GRACE = 1.0  # seconds for the requests of workers, if the parent has not said
 NOW = ",now"  # in the mode: there is nothing to wait for
 FOR_HOOKS = 7.0  # seconds; coroutine hooks have less, and say so themselves
 FOR_REQUESTS = 1.0  # seconds, beyond the grace, to notice that they are answered
@@ -59,9 +60,11 @@ class Child:
         self._keeper: Keeper | None = None
         self._pid = _process.program_of(mode) or os.getpid()
         self._parent = os.getppid()
-        self._follows = self._is_first = False
+        self._follows = self._forks = self._is_first = False
         self._writes = 0
-        self._wished = 0.0
+        self._grace = GRACE
+        self._hears = False  # what the parent asks for
+        self._wished: dict[int, float] = {}  # by this process, and those it was forked from
         self._handover: Handover | None = None
         self._changed: frozenset[str] | None = None
         imports.begin(self._note, self._on_write)
@@ -84,6 +87,7 @@ class Child:
         os.set_blocking(self._requests, False)
         # By default it does nothing; here it means that there is a request.
         _signal.signal(_signal.SIGURG, self._on_signal)
+        self._hears = True
         self._since = time.time_ns()
         if _process.WARM in self._mode:
             self._report(_channel.BEGAN)
@@ -92,7 +96,8 @@ class Child:
         while data := os.read(self._requests, 1 << 16):
             for record in self._records.feed(data):
                 if record[0] == _channel.GO:
-                    for told in record[1:]:
+                    self._grace = float(record[1])
+                    for told in record[2:]:
                         os.environ[VARIABLE] = told
                         self._is_first = False
                     return
@@ -135,7 +140,8 @@ class Child:
 
     def add_hook(self, hook: Hook) -> None:
         self._hooks.add(hook)
-        self._wish(FOR_HOOKS)
+        if os.getpid() == self._pid:
+            self._wish(FOR_HOOKS)
 
     def remove_hook(self, hook: Hook) -> None:
         self._hooks.remove(hook)
@@ -229,6 +235,18 @@ class Child:
         self._report(_channel.BOUND, str(time.monotonic()))
         if "tornado.httpserver" in sys.modules:
             self._wish(FOR_REQUESTS)
+            if not self._forks:
+                self._forks = True
+                os.register_at_fork(after_in_child=self._after_fork)
+
+    def _after_fork(self) -> None:
+        self._imports.listen("socket.__new__", self._on_socket_of_worker)
+
+    def _on_socket_of_worker(self, arguments: tuple[Any, ...]) -> None:
+        """Take a pair of sockets for a new loop's: this process serves."""
+        if arguments[1] == UNIX:
+            self._imports.listen("socket.__new__", None)
+            self._wish(FOR_REQUESTS)
 
     def _on_first_socket(self, arguments: object) -> None:
         """Only now is there a class to intercept: it is not imported for our sake."""
@@ -242,11 +260,15 @@ class Child:
 
     def _wish(self, seconds: float) -> None:
         """Ask to be asked to prepare for the end, and for the time to do it."""
-        if seconds > self._wished and os.getpid() == self._pid:
-            self._wished = seconds
-            self._report(_channel.WISHES, str(seconds))
+        pid = os.getpid()
+        if self._hears and seconds > self._wished.get(pid, 0):
+            self._wished[pid] = seconds
+            self._report(_channel.WISHES, str(seconds), str(pid))
 
     def _on_signal(self, number: int, frame: object) -> None:
+        if os.getpid() != self._pid:
+            self._prepare(self._grace)  # the pipe is for the program's first process
+            return
         try:
             data = os.read(self._requests, 1 << 16)
         except BlockingIOError:
@@ -254,7 +276,7 @@ class Child:
         for kind, *words in self._records.feed(data):
             if kind == _channel.TELL:
                 self._tell_modules()
-            elif kind == _channel.PREPARE and os.getpid() == self._pid:
+            elif kind == _channel.PREPARE:
                 self._changed = frozenset(words[1:])
                 self._prepare(float(words[0]))
 
@@ -286,5 +308,6 @@ class Child:
         self._call_hooks(unfinished)
 
     def _call_hooks(self, unfinished: list[str]) -> None:
-        self._hooks.call()
-        self._report(_channel.PREPARED, *unfinished)
+        if os.getpid() == self._pid:  # workers have inherited copies
+            self._hooks.call()
+        self._report(_channel.PREPARED, str(os.getpid()), *unfinished)

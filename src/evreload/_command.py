@@ -61,7 +61,7 @@ def _supervise(options: Options) -> NoReturn:
     # The program starts at once; what we need for watching it is imported meanwhile.
     first = cold(options)
     guardian.protect(first.pid)
-    first.go()
+    first.go(options.grace)
     # They wait until the supervisor is there to take them.
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)

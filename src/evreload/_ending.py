@@ -33,6 +33,7 @@ class Ending:
         self._options = options
         self._spared = spared
         self._prepared: asyncio.Event | None = None  # there while it is awaited
+        self._awaited: set[int] = set()  # which are yet to be prepared
         self._exited = asyncio.Event()
         self._reaped = asyncio.Event()  # anything
         self.is_under_way = False  # what ends now, ends because of us
@@ -54,16 +55,17 @@ class Ending:
         """Whether what the program tells is urgent."""
         return self._prepared is not None
 
-    def note_prepared(self, unfinished: Record) -> None:
-        """Take note that the program may be stopped; say to whom it was still answering."""
+    def note_prepared(self, pid: int, unfinished: Record) -> None:
+        """Take note that *pid* may be stopped; say to whom it was still answering."""
         for client in unfinished:
             logger.debug("a request from %s was not finished in time", client)
-        if self._prepared:
+        self._awaited.discard(pid)
+        if self._prepared and not self._awaited:
             self._prepared.set()
 
     async def end(self, run: Run, changes: Changes) -> bool:
         """End *run* because of *changes*; return False if it ended by itself while preparing."""
-        if run.status is None and run.wished:
+        if run.status is None and run.wishes:
             await self._prepare(run, changes)
             if run.status is not None:
                 return False
@@ -80,13 +82,14 @@ class Ending:
 
     async def _prepare(self, run: Run, changes: Changes) -> None:
         """Have requests in progress answered and the hooks run, if that can be had in time."""
-        self._prepared = asyncio.Event()
-        if not run.request_to_prepare(self._options.grace, sorted(changes)[:MOST_PATHS]):
-            self._prepared = None
+        if not self._request(run, changes):
             logger.warning("the program has closed the pipe through which it is told to prepare")
             return
+        if not self._awaited:
+            return
+        self._prepared = asyncio.Event()
         waits = [asyncio.ensure_future(one.wait()) for one in (self._prepared, self._exited)]
-        timeout = self._options.grace + run.wished
+        timeout = self._options.grace + max(run.wishes.values())
         done, pending = await asyncio.wait(
             waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
         )
@@ -95,6 +98,17 @@ class Ending:
         self._prepared = None
         if not done:
             logger.warning("the program was not ready to be stopped in %g s", timeout)
+
+    def _request(self, run: Run, changes: Changes) -> bool:
+        """Have all those prepare that wish to; return False if the program cannot hear."""
+        grace = self._options.grace
+        workers = run.wishes.keys() - {run.pid} if grace else set()
+        self._awaited = workers & set(descendants(run.pid)) if workers else set()
+        send(self._awaited, signal.SIGURG)
+        if run.pid not in run.wishes:
+            return True
+        self._awaited.add(run.pid)
+        return run.request_to_prepare(grace, sorted(changes)[:MOST_PATHS])
 
     async def stop(self, run: Run) -> None:
         """End *run* by its deadline, and whatever it has left behind."""

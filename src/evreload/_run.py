@@ -50,7 +50,7 @@ class Run:
         self.has_begun = False
         self.since = time.time_ns()
         self.status: int | None = None  # as os.waitstatus_to_exitcode gives it
-        self.wished = 0.0  # seconds, beyond the grace, to prepare for the end
+        self.wishes: dict[int, float] = {}  # seconds, beyond the grace, to prepare for the end
         self.is_up = False
         self.has_hung_up = False  # it can tell no more, though it may run on
         self.said_goodbye = False
@@ -77,10 +77,10 @@ class Run:
                 os.close(reports)
                 os.close(requests)
 
-    def go(self, *handed_over: str) -> None:
+    def go(self, grace: float, *handed_over: str) -> None:
         """Let the program begin."""
         self.since = time.time_ns()
-        self.tell(_channel.GO, *handed_over)
+        self.tell(_channel.GO, str(grace), *handed_over)
 
     def tell(self, *record: str) -> None:
         """Tell the process something. Raises OSError if it has ended, or doesn't take it."""
@@ -127,14 +127,14 @@ class Run:
         elif kind == _channel.BEGAN:
             self.has_begun = True
         elif kind == _channel.WISHES:
-            self.wished = float(words[0])
+            self.wishes[int(words[1])] = float(words[0])
         elif kind == _channel.ENDED:
             self.said_goodbye = True
         elif kind == _channel.RELOADING:
             self.since = int(words[0])
             self.began_by_itself = True
             self.is_up = self.said_goodbye = False
-            self.wished = 0.0
+            self.wishes.clear()
 
     def may_have_written(self, path: str) -> bool:
         """Whether *path* may have been written by the program as it started."""

@@ -176,7 +176,7 @@ class Supervisor:
             elif record[0] == _channel.MODULES:
                 self._warm.learn(run)
             elif record[0] == _channel.PREPARED:
-                self._ending.note_prepared(record[1:])
+                self._ending.note_prepared(int(record[1]), record[2:])
             elif record[0] == _channel.RELOAD:
                 self._restart_for({})
             elif record[0] == _channel.RELOADING:
@@ -332,7 +332,7 @@ class Supervisor:
         self._warm.forget({**changes, **stale})
         run = self._standby.take({**changes, **stale})
         self._leave(self._run)
-        run.go(self._next_generation(changes, time.time_ns()))
+        run.go(self._options.grace, self._next_generation(changes, time.time_ns()))
         self._run = run
         self._ending.begin_run()
         self._watch_anew(stale, run.since)
