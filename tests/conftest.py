@@ -87,6 +87,7 @@ class App:
         self.way: tuple[str, ...] = ()  # what comes between Python and the program
         self.warm = False  # run everything that runs under the command with --warm
         self._is_warm = threading.Event()  # or never will be
+        self._is_warm.set()
         self.environment = {
             name: value
             for name, value in os.environ.items()
@@ -124,13 +125,13 @@ class App:
 
     def _await_warmth(self) -> None:
         """Block until the next start is warm, or the program is such that it cannot be."""
-        if self.warm and self.process:
-            self._is_warm.wait(WARMING)
+        self._is_warm.wait(WARMING)
+        self._is_warm.set()
 
     def start_command(self, command: list[str], **environment: str) -> None:
         self.seen = []
-        self._is_warm.clear()
         if self.warm and "evreload" in command:
+            self._is_warm.clear()
             command = list(command)
             command.insert(command.index("evreload") + 1, "--warm")
         self._lines: queue.Queue[str | None] = queue.Queue()
