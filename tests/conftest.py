@@ -63,7 +63,8 @@ asyncio.run(main())
 """
 
 # The two ways to run a program that reloads.
-WAYS = pytest.mark.parametrize("way", [(), ("-m", "evreload")], ids=["start", "command"])
+START, COMMAND = (), ("-m", "evreload")  # what comes between Python and the program
+WAYS = pytest.mark.parametrize("way", [START, COMMAND], ids=["start", "command"])
 
 
 def await_tick() -> None:
@@ -84,7 +85,7 @@ class App:
         self.directory = directory
         self.process: subprocess.Popen[str] | None = None
         self.seen: list[str] = []
-        self.way: tuple[str, ...] = ()  # what comes between Python and the program
+        self.way: tuple[str, ...] = START
         self.warm = False  # run everything that runs under the command with --warm
         self._is_warm = threading.Event()  # or never will be
         self._is_warm.set()
@@ -222,7 +223,7 @@ class App:
 # A program that is watched, and what it was restarted for
 
 
-def runner(app, *, way=(), poll=False):
+def runner(app, *, way=START, poll=False):
     """Return what runs a program that prints *value* after *body*, and waits until it is armed."""
     app.way = way
     environment = {"EVRELOAD_POLL": "1"} if poll else {}
@@ -273,6 +274,25 @@ def replace(path, text, ns=None):
     beside.replace(path)
 
 
+def write_modules(app, count, per_directory=20, *, imported=None):
+    """Write *count* modules, and one that imports the first so many; return their paths.
+
+    The `VALUE` of that one is the sum of theirs.
+    """
+    paths = []
+    for number in range(count):
+        path = app.directory / f"package{number // per_directory}" / f"module{number}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"VALUE = {number}\n")
+        paths.append(path)
+    names = [f"{path.parent.name}.{path.stem}" for path in paths[:imported]]
+    imports = "".join(f"import {name}\n" for name in names)
+    app.write(
+        "everything.py", f"{imports}VALUE = sum([{', '.join(f'{n}.VALUE' for n in names)}])\n"
+    )
+    return paths
+
+
 def until(fact, what: str):
     """Block until *fact* returns something true, and return that."""
     deadline = time.monotonic() + DEADLINE
@@ -287,10 +307,11 @@ def git(directory: Path, *arguments: str) -> str:
     """Run git there, whatever this user's settings are; return what it prints."""
     if not (program := shutil.which("git")):
         pytest.skip("there is no git")
-    identity = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
+    settings = ["user.name=n", "user.email=e@example.org", "core.fsync=none", "gc.auto=0"]
+    options = [option for setting in settings for option in ("-c", setting)]
     nowhere = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
     done = subprocess.run(
-        [program, *identity, *arguments],
+        [program, *options, *arguments],
         cwd=directory,
         env={**os.environ, **nowhere, "GIT_EDITOR": "true"},
         stdout=subprocess.PIPE,

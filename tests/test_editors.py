@@ -10,11 +10,12 @@ import contextlib
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from conftest import DEADLINE, WAYS, nothing_else, replace, restarted, runner, until
+from conftest import COMMAND, DEADLINE, START, WAYS, nothing_else, replace, restarted, runner, until
 
 FILE = "pkg/helper.py"
 BODY = "from pkg import helper; evreload.watch('pkg')"
@@ -121,7 +122,7 @@ STROKES = {
 
 @pytest.mark.parametrize(
     ("way", "poll"),
-    [((), False), ((), True), (("-m", "evreload"), False)],
+    [(START, False), (START, True), (COMMAND, False)],
     ids=["start", "polling", "command"],
 )
 @pytest.mark.parametrize("save", STROKES.values(), ids=STROKES)
@@ -234,4 +235,25 @@ def test_each_save_of_a_session_is_one_reload(app, editor, way):
             assert restarted(app, FILE) == f"ready {value}"
     assert not any(map(os.path.lexists, beside))
     assert helper.with_name(editor.left).exists()
+    nothing_else(app)
+
+
+# A formatter on save
+
+
+@WAYS
+def test_what_the_formatter_makes_of_a_save_is_run_in_the_end(app, way):
+    """It comes after the restart for the save, before it, or while it is under way."""
+    ruff = installed("ruff")
+    helper = app.write("helper.py", "")
+    runner(app, way=way)("import helper", "vars(helper).get('VALUE')")
+    restarts = 0
+    for number, pause in enumerate((0, 0.01, 0.02, 0.05, 0.1, 0.2)):
+        save = app.write if number % 2 else app.write_in_place
+        save("helper.py", f"import sys;VALUE={number},sys._getframe().f_lineno")
+        time.sleep(pause)
+        subprocess.run([ruff, "format", "--quiet", "--isolated", helper], check=True)
+        app.line(f"ready ({number}, 3)")
+        assert app.count("restarting server") in (restarts + 1, restarts + 2)
+        restarts = app.count("restarting server")
     nothing_else(app)

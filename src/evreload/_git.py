@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import functools
 import os
+import time
 from collections.abc import Iterable
+
+LEFT_BEHIND = 60.0  # seconds after which a lock is that of a git that crashed, or waits for someone
 
 
 def at_work(paths: Iterable[str]) -> bool:
     """Return whether a git operation is under way in the repository of any of *paths*."""
     directories = {os.path.dirname(path) for path in paths}
     repositories = {git for directory in directories if (git := _repository(directory))}
-    return any(os.path.exists(os.path.join(git, "index.lock")) for git in repositories)
+    return any(map(_is_locked, repositories))
+
+
+def _is_locked(git: str) -> bool:
+    try:
+        return time.time() - os.stat(os.path.join(git, "index.lock")).st_mtime < LEFT_BEHIND
+    except OSError:
+        return False
 
 
 @functools.lru_cache(maxsize=4096)

@@ -22,6 +22,7 @@ from ._routes import Routes
 
 SLICE = 0.002  # seconds of surveying before the loop gets its turn
 PATIENCE = 3.0  # seconds after which changes are acted upon, settled or not
+GIT_PATIENCE = 30.0  # the same, for as long as git goes on: half of its work may not even run
 MANY_FILES = 8  # times the debounce
 NEXT_LOOK = 0.02  # seconds between two looks at whether git, or a writer, has finished
 UNKNOWN = Fingerprint(-1, -1, -1, -1)
@@ -305,7 +306,7 @@ class Watcher:
     def _wait_for_quiet(self) -> None:
         now = time.monotonic()
         quiet = self._last_news + self._debounce * self._patience() - now
-        impatient = now - self.first_news >= PATIENCE
+        impatient = now - self.first_news >= PATIENCE and not self._git_goes_on(now)
         if not impatient and quiet > 0:
             IOLoop.current().call_later(quiet, self._wait_for_quiet)
         elif not impatient and self._at_work():
@@ -313,6 +314,13 @@ class Watcher:
         else:
             self._settling = False
             self._judge()
+
+    def _git_goes_on(self, now: float) -> bool:
+        return (
+            now - self.first_news < GIT_PATIENCE
+            and now - self._last_news < PATIENCE
+            and _git.at_work(self._candidates)
+        )
 
     def _patience(self) -> int:
         """Be quick for a lone save.
