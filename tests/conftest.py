@@ -327,6 +327,29 @@ def free_port() -> int:
         return one.getsockname()[1]
 
 
+def threads(pid: int) -> list[str]:
+    return os.listdir(f"/proc/{pid}/task")
+
+
+def family(pid: int) -> list[int]:
+    """Return *pid* and all that descends from it, parents first."""
+    found = [pid]
+    for one in found:
+        for task in threads(one):
+            found += map(int, Path(f"/proc/{one}/task/{task}/children").read_text().split())
+    return found
+
+
+def in_a_namespace(*arguments):
+    """Return what runs a command in a user namespace of its own, if the machine allows it."""
+    command = ["unshare", *arguments]
+    try:
+        subprocess.run([*command, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no user namespace: {error}")
+    return command
+
+
 def is_alive(pid: int) -> bool:
     state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True)
     return state.stdout.strip()[:1] not in ("", "Z")

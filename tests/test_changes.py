@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import git, nothing_else, replace, restarted, runner
+from conftest import git, in_a_namespace, nothing_else, replace, restarted, runner
 
 OPTIONAL = """
 try:
@@ -507,16 +507,6 @@ def test_a_database_is_written_beside_a_watched_module(app, run):
 
 
 # 15
-
-
-def in_a_namespace(*arguments):
-    """Return what runs a command in a user namespace of its own, if the machine allows it."""
-    command = ["unshare", *arguments]
-    try:
-        subprocess.run([*command, "true"], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"no user namespace: {error}")
-    return command
 
 
 def with_limit(name, value):

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import WAYS, until, write_modules
+from conftest import WAYS, family, threads, until, write_modules
 
 from evreload._watcher import Want, Watcher
 
@@ -48,10 +48,6 @@ asyncio.run(main())
 # What /proc tells
 
 
-def threads(pid: int) -> list[str]:
-    return os.listdir(f"/proc/{pid}/task")
-
-
 def descriptors(pid: int) -> list[str]:
     """Return what the open descriptors of *pid* lead to."""
     leads = []
@@ -78,15 +74,6 @@ def watched(pid: int) -> set[int]:
 
 def inode(path: str | Path) -> int:
     return os.stat(path).st_ino
-
-
-def family(pid: int) -> list[int]:
-    """Return *pid* and all that descends from it, parents first."""
-    found = [pid]
-    for one in found:
-        for task in threads(one):
-            found += map(int, Path(f"/proc/{one}/task/{task}/children").read_text().split())
-    return found
 
 
 def stirs(pids: list[int]) -> dict[str, int]:

@@ -8,7 +8,7 @@ import signal
 import sys
 
 import pytest
-from conftest import DEADLINE
+from conftest import DEADLINE, is_alive
 
 from evreload._family import descendants, family, kill_all, marked
 
@@ -180,3 +180,19 @@ def test_the_marked_are_those_that_bear_the_whole_mark(app):
     app.line("up")
     assert app.pid in marked(1234567)
     assert app.pid not in marked(123456)
+
+
+def test_what_was_started_before_the_command_is_none_of_its_business(app):
+    """As the first command of a container may start a database, before it becomes ours."""
+    app.write("helper.py", "VALUE = 1")
+    app.write("app.py", "import helper; print('ready', helper.VALUE, flush=True)")
+    shell = 'sh -c "sleep 1000; true" >/dev/null 2>&1 & echo before $!; exec "$@"'
+    app.start_command(["sh", "-c", shell, "sh", sys.executable, "-m", "evreload", "app.py"])
+    before = family(int(app.line("before ").split()[1]))
+    app.line("ready 1")
+    app.line("exited with status 0")
+    app.write("helper.py", "VALUE = 2")
+    app.line("ready 2")
+    app.signal(signal.SIGTERM)
+    app.wait()
+    assert all(map(is_alive, before))

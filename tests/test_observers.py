@@ -514,6 +514,15 @@ TABLE = r"""
 40 22 0:50 / /over rw,relatime master:1 propagate_from:2 - overlay overlay rw,lowerdir=/a
 41 22 0:51 / /twice rw - nfs server:/ rw
 42 41 259:1 /twice /twice rw - ext4 /dev/root rw
+43 22 0:51 /private /artifact ro,relatime - fakeowner /run/host_mark/private rw,fakeowner
+44 22 0:52 / /mnt/lima rw,relatime - virtiofs mount0 rw
+45 22 8:17 / /media/usb rw,nosuid,nodev - fuseblk /dev/sdb1 rw,user_id=0,group_id=0,blksize=4096
+46 22 0:53 / /podman rw,nodev,noatime - fuse.fuse-overlayfs fuse-overlayfs rw,user_id=0
+47 22 0:54 / /bound rw,nosuid,nodev,relatime - fuse /srv/source rw,user_id=0,default_permissions
+48 22 0:55 / /gvisor rw - 9p none rw,trans=fd,rfdno=4,wfdno=4,aname=/,dfltuid=4294967294
+49 22 253:3 / /cluster rw,relatime - gfs2 /dev/mapper/vg-lv rw
+50 22 0:56 / /mnt/wsl/docker-desktop-bind-mounts rw,relatime - ext4 /dev/sdc rw
+51 22 0:57 / /mac rw,relatime - fuse.grpcfuse grpcfuse rw,user_id=0,max_read=1048576
 """
 
 
@@ -537,10 +546,33 @@ TABLE = r"""
         ("/hgfs/app", "fuse.vmhgfs-fuse"),
         ("/over/app", None),
         ("/twice/app", None),  # what was mounted last is on top
+        ("/artifact/src", "fakeowner"),
+        ("/mnt/lima/src", "virtiofs"),
+        ("/media/usb/src", None),  # a disk of this machine
+        ("/podman/usr/lib", None),
+        ("/bound", "fuse"),
+        ("/gvisor/src", "9p"),
+        ("/cluster/src", "gfs2"),
+        ("/mnt/wsl/docker-desktop-bind-mounts/src", None),
+        ("/mac/src", "fuse.grpcfuse"),
     ],
 )
 def test_file_systems_that_deliver_no_events(directory, kind):
     assert mounts.Mounts(TABLE).silent(directory) == kind
+
+
+def test_files_that_are_mounted_by_themselves(tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    for directory in ("of itself", "plain"):
+        (tmp_path / directory).mkdir()
+    points = [str(file), str(tmp_path / "of itself").replace(" ", r"\040"), "/etc/hosts"]
+    lines = [f"30 1 0:1 / {point} rw - ext4 /dev/vda rw" for point in points]
+    table = mounts.Mounts("\n".join(lines))
+    assert table.file_in(str(tmp_path)) == str(file)
+    assert table.file_in(str(tmp_path / "of itself")) is None
+    assert table.file_in(str(tmp_path.parent)) is None
+    assert table.file_in("/etc") is None  # every container has that
 
 
 @on_linux

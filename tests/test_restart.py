@@ -12,7 +12,6 @@ import sys
 import zipapp
 from pathlib import Path
 
-import conftest
 import pexpect
 import pytest
 from conftest import DEADLINE
@@ -528,18 +527,3 @@ def test_an_interpreter_that_has_moved_is_waited_for(app):
     os.rename(python + ".moved", python)
     save(app, "app.py")
     app.line("ready / 1")
-
-
-def test_it_works_as_the_first_process_of_a_container(app):
-    unshare = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"]
-    if not shutil.which("unshare") or subprocess.run([*unshare, "true"]).returncode:
-        pytest.skip("no new namespaces may be made")
-    app.write("helper.py", "VALUE = 1")
-    app.write("app.py", conftest.LOOP.replace('"ready"', '"process", os.getpid(), "ready"'))
-    app.start_command([*unshare, sys.executable, "app.py"])
-    app.line("process 1 ready 1")
-    app.armed()
-    for value in range(2, 5):
-        app.write("helper.py", f"VALUE = {value}")
-        app.line(f"process 1 ready {value}")
-        app.armed()

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from . import _console, _process
 from ._channel import Record
-from ._family import descendants, family, kill_all, send
+from ._family import descendants, family, kill_all, send, strangers
 from ._handover import MOST_PATHS
 from ._run import Run
 from ._settings import Options
@@ -32,6 +32,7 @@ class Ending:
     def __init__(self, options: Options, spared: Callable[[], set[int]]) -> None:
         self._options = options
         self._spared = spared
+        self._strangers = strangers(os.getpid())
         self._prepared: asyncio.Event | None = None  # there while it is awaited
         self._awaited: set[int] = set()  # which are yet to be prepared
         self._exited = asyncio.Event()
@@ -143,8 +144,7 @@ class Ending:
 
     def _orphans(self) -> list[int]:
         """Return what descends from the program; on Linux it comes to us, wherever it went."""
-        spared = self._spared()
-        return [pid for pid in descendants(os.getpid()) if pid not in spared]
+        return list(descendants(os.getpid(), besides=self._spared() | self._strangers))
 
     def _deadline(self) -> float:
         return time.monotonic() + (self._options.stop_timeout or float("inf"))

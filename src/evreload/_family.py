@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import NoReturn
 
 # In the environment of the program, and of whatever it starts: our process id.
@@ -21,12 +21,12 @@ def family(pid: int) -> list[int]:
     return [pid, *descendants(pid)]
 
 
-def descendants(pid: int) -> Iterator[int]:
-    """Yield the processes that descend from *pid*, parents first."""
+def descendants(pid: int, besides: Collection[int] = ()) -> Iterator[int]:
+    """Yield the processes that descend from *pid*, parents first; *besides* some, and theirs."""
     children_of = _children_of if os.path.exists("/proc/thread-self/children") else _by_ps()
     todo = [pid]
     while todo:
-        found = children_of(todo.pop(0))
+        found = [child for child in children_of(todo.pop(0)) if child not in besides]
         yield from found
         todo += found
 
@@ -36,11 +36,23 @@ def marked(supervisor: int) -> Iterator[int]:
 
     With it ends their relationship: then they are children of whoever takes in orphans.
     """
-    mark = f"{MARK}={supervisor}".encode()
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        with contextlib.suppress(OSError), open(f"/proc/{name}/environ", "rb") as file:
-            if mark in file.read().split(b"\0"):
-                yield int(name)
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+        if _is_marked(pid, supervisor):
+            yield pid
+
+
+def strangers(supervisor: int) -> set[int]:
+    """Return the children of *supervisor*, on Linux, that do not bear its mark.
+
+    Asked for early, those are what a shell had started before it became the supervisor.
+    """
+    return {pid for pid in _children_of(supervisor) if not _is_marked(pid, supervisor)}
+
+
+def _is_marked(pid: int, supervisor: int) -> bool:
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
+        return f"{MARK}={supervisor}".encode() in file.read().split(b"\0")
+    return False
 
 
 def send(pids: Iterable[int], number: int) -> None:

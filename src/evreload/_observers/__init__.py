@@ -72,6 +72,7 @@ class Observers:
         self._polling: Polling | None = None
         self._told: set[str] = set()
         self._silent: Callable[[str], str | None] = lambda directory: None
+        self._mounted_in: Callable[[str], str | None] = lambda directory: None
 
     def start(self) -> None:
         """Make ready. Imports watchdog, which takes a while: not for the loop."""
@@ -79,7 +80,8 @@ class Observers:
             return
         from . import mounts
 
-        self._silent = mounts.read().silent
+        table = mounts.read()
+        self._silent, self._mounted_in = table.silent, table.file_in
         try:
             if sys.platform == "linux":
                 from .inotify import Inotify
@@ -104,6 +106,9 @@ class Observers:
             self._arm_polling(directory)
         else:
             self._arm_events(events, directory)
+            if file := self._entries.get(directory) != set() and self._mounted_in(directory):
+                self._explain(file, "it is mounted by itself", "mount its directory")
+                self._arm_polling(directory)
 
     def disarm(self, directory: str) -> None:
         for observer in (self._events, self._polling):

@@ -15,12 +15,18 @@ REMOTE = {
     "beegfs",
     "ceph",
     "cifs",
+    "coda",
     "drvfs",
+    "fakeowner",  # Docker Desktop on macOS, over virtiofs
+    "gfs2",
     "glusterfs",
+    "gpfs",
     "lustre",
     "ncpfs",
     "nfs",
     "nfs4",
+    "ocfs2",
+    "orangefs",
     "prl_fs",  # Parallels
     "smb3",
     "smbfs",
@@ -28,6 +34,10 @@ REMOTE = {
     "virtiofs",
     "vmhgfs",
 }
+# Of FUSE, these: nobody changes a disk of our own, or the layers of a container, beneath it.
+LOCAL = {"fuseblk", "fuse.fuse-overlayfs"}
+# Every container has these, mounted by itself.
+USUAL = {"/etc/hostname", "/etc/hosts", "/etc/resolv.conf"}
 
 
 class Mounts:
@@ -44,7 +54,15 @@ class Mounts:
                 return None
             directory = parent
         kind = self._types[directory]
-        return kind if kind in REMOTE or kind.startswith("fuse") else None
+        is_silent = kind in REMOTE or (kind.startswith("fuse") and kind not in LOCAL)
+        return kind if is_silent else None
+
+    def file_in(self, directory: str) -> str | None:
+        """Return a file in *directory* that is mounted by itself: events go to where it is from."""
+        for path in self._types.keys() - USUAL:
+            if os.path.dirname(path) == directory and os.path.isfile(path):
+                return path
+        return None
 
 
 def read() -> Mounts:
