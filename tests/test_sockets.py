@@ -264,9 +264,14 @@ def test_more_may_wait_than_the_program_lets(app, port):
     start(app, port, HTTP_SERVER)  # which lets 5 wait
     app.write("helper.py", "VALUE = undefined")
     app.line("waiting for a change")
+    clients = [http.client.HTTPConnection("127.0.0.1", port, timeout=10) for _ in range(50)]
     with contextlib.ExitStack() as stack:
-        for _ in range(50):  # the kernel ignores those for whom there is no room
-            stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+        for client in clients:
+            stack.callback(client.close)
+            client.request("GET", "/")  # the kernel ignores those for whom there is no room
+        app.write("helper.py", "VALUE = 7")
+        answers = [client.getresponse().read() for client in clients]
+    assert {answer.split()[0] for answer in answers} == {b"7"}
 
 
 @contextlib.contextmanager
