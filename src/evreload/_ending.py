@@ -144,7 +144,9 @@ class Ending:
 
     def _orphans(self) -> list[int]:
         """Return what descends from the program; on Linux it comes to us, wherever it went."""
-        return list(descendants(os.getpid(), besides=self._spared() | self._strangers))
+        spared = self._spared()
+        found = descendants(os.getpid(), besides=self._strangers)
+        return [pid for pid in found if pid not in spared]
 
     def _deadline(self) -> float:
         return time.monotonic() + (self._options.stop_timeout or float("inf"))
