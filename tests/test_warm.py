@@ -125,8 +125,10 @@ def test_each_run_finds_modules_as_new(app):
         assert not is_cold(line)
 
 
-def test_a_change_before_all_is_imported_leads_to_a_cold_start(app):
-    start(app, counting("colorsys, xml.dom.minidom"))
+def test_a_change_before_all_is_imported_leads_to_a_cold_start(app, tmp_path):
+    slow = "import sys, time\nif 'helper' not in sys.modules: time.sleep(1000)"
+    site = installed(app, tmp_path, slow=slow)
+    start(app, counting("colorsys, helper, slow"), **site)
     app.armed()
     save(app, 2)
     assert is_cold(app.line("ready 2"))
