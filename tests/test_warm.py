@@ -125,6 +125,91 @@ def test_each_run_finds_modules_as_new(app):
         assert not is_cold(line)
 
 
+def test_nothing_of_the_project_is_there_before_the_first_line(app):
+    app.write("package/__init__.py", "import helper")
+    body = """
+    import os, sys
+    here = os.path.dirname(os.path.abspath(__file__))
+    ours = [name for name, module in sys.modules.items()
+            if (getattr(module, "__file__", None) or "").startswith(here) and name != "__main__"]
+    print("before the first line:", ours, "wave" in sys.modules, flush=True)
+    import package, time, wave
+    print("ready", package.helper.VALUE, flush=True)
+    time.sleep(1000)
+    """
+    start(app, body)
+    app.line("before the first line: [] False")
+    app.line(IN_ADVANCE)
+    save(app, 2)
+    app.line("before the first line: [] True")
+    app.line("ready 2")
+
+
+WORKERS = """
+import concurrent.futures, multiprocessing, os, sys, threading, time
+import helper
+
+def work(number):
+    return number * number, os.getppid()
+
+if __name__ == "__main__":
+    for method in ("fork", "spawn", "forkserver"):
+        context = multiprocessing.get_context(method)
+        with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as pool:
+            print(method, [square for square, _ in pool.map(work, range(4))], flush=True)
+        queue = context.Queue()
+        process = context.Process(target=queue.put, args=(method,))
+        process.start()
+        print("queue", queue.get(timeout=30), process.join(), process.exitcode, flush=True)
+    thread = threading.Thread(target=print, args=("thread",), kwargs={"flush": True})
+    thread.start()
+    thread.join()
+    print("ready", helper.VALUE, flush=True)
+    time.sleep(1000)
+"""
+
+
+def test_workers_of_every_kind_start_in_a_warm_program(app):
+    start(app, WORKERS)
+    app.line("ready 1")
+    app.line(IN_ADVANCE)
+    for value in (2, 3):
+        save(app, value)
+        for method in ("fork", "spawn", "forkserver"):
+            app.line(f"{method} [0, 1, 4, 9]")
+            app.line(f"queue {method} None 0")
+        app.line("thread")
+        app.line(f"ready {value}")
+
+
+NUMBERS = """
+import tempfile, time, numpy, sqlalchemy
+import helper
+
+matrix = numpy.random.default_rng().random((300, 300))
+assert numpy.allclose(numpy.linalg.inv(matrix) @ matrix, numpy.eye(300), atol=1e-6)
+with tempfile.NamedTemporaryFile() as file:
+    engine = sqlalchemy.create_engine(f"sqlite:///{file.name}")
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text("create table t (n integer)"))
+        connection.execute(sqlalchemy.text("insert into t values (42)"))
+        assert connection.execute(sqlalchemy.text("select n from t")).scalar() == 42
+print("ready", helper.VALUE, flush=True)
+time.sleep(1000)
+"""
+
+
+def test_numbers_and_databases_are_right_in_a_warm_program(app):
+    pytest.importorskip("numpy")
+    pytest.importorskip("sqlalchemy")
+    start(app, NUMBERS)
+    app.line("ready 1")
+    assert modules_in_advance(app.line(IN_ADVANCE)) > 300
+    for value in (2, 3):
+        save(app, value)
+        app.line(f"ready {value}")
+
+
 def test_a_change_before_all_is_imported_leads_to_a_cold_start(app, tmp_path):
     slow = "import sys, time\nif 'helper' not in sys.modules: time.sleep(1000)"
     site = installed(app, tmp_path, slow=slow)
