@@ -341,12 +341,12 @@ def family(pid: int) -> list[int]:
 
 
 def in_a_namespace(*arguments):
-    """Return what runs a command in a user namespace of its own, if the machine allows it."""
+    """Return what runs a command in namespaces of its own, if the machine allows it."""
     command = ["unshare", *arguments]
     try:
         subprocess.run([*command, "true"], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"no user namespace: {error}")
+        pytest.skip(f"no new namespace: {error}")
     return command
 
 

@@ -28,11 +28,6 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there are no na
 MOUNTED = "sys.path.append('mounted'); import helper"
 
 
-MOUNTED = "sys.path.append('mounted'); import helper"
-
-MAP_ROOT = () if os.getuid() == 0 else ("--user", "--map-root-user")
-
-
 @pytest.fixture
 def source(app):
     """Make what is mounted; the program imports `helper` from where that is."""
@@ -41,9 +36,15 @@ def source(app):
     return app.write("source/helper.py", "VALUE = 1")
 
 
+def as_root(*arguments):
+    """Return what runs a command in new namespaces, as their root."""
+    mapping = () if os.getuid() == 0 else ("--user", "--map-root-user")
+    return in_a_namespace(*mapping, *arguments)
+
+
 def mounting(command):
     """Return what runs a program after *command*, in a mount namespace of its own."""
-    return [*in_a_namespace(*MAP_ROOT, "--mount"), "sh", "-ec", f'{command}; exec "$@"', "sh"]
+    return [*as_root("--mount"), "sh", "-ec", f'{command}; exec "$@"', "sh"]
 
 
 def tried(prefix, app):
@@ -121,7 +122,7 @@ def test_the_first_process_of_a_container(app, way):
     orphans = "; import subprocess; subprocess.run('sleep 0 & sleep 1000 &', shell=True)"
     body = f"import helper{orphans if way else ''}"
     value = "helper.VALUE, 1 in (os.getpid(), os.getppid())"
-    prefix = in_a_namespace(*MAP_ROOT, "--pid", "--fork", "--kill-child", "--mount-proc")
+    prefix = as_root("--pid", "--fork", "--kill-child", "--mount-proc")
     app.write("helper.py", "VALUE = 1")
     runner(app, way=way)(body, value, prefix=prefix)
     for number in (2, 3, 4):

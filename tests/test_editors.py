@@ -221,6 +221,7 @@ def opened(editor, path):
 
 
 @WAYS
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 @pytest.mark.parametrize("editor", EDITORS.values(), ids=EDITORS)
 def test_each_save_of_a_session_is_one_reload(app, editor, way):
     helper = app.write(FILE, "VALUE = 1\n")
