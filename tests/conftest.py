@@ -350,6 +350,11 @@ def in_a_namespace(*arguments):
     return command
 
 
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
 def is_alive(pid: int) -> bool:
     state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True)
     return state.stdout.strip()[:1] not in ("", "Z")

@@ -106,11 +106,6 @@ OUR_OWN = {
 }
 
 
-@pytest.fixture
-def port():
-    return free_port()
-
-
 # Requests in progress
 
 

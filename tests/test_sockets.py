@@ -127,11 +127,6 @@ UVLOOP = ASYNCIO + "import uvloop\nuvloop.run(main())\n"
 ASYNCIO += "asyncio.run(main())\n"
 
 
-@pytest.fixture
-def port():
-    return free_port()
-
-
 def ask(port, path="/", timeout=30):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     with contextlib.closing(connection):
@@ -302,7 +297,7 @@ def test_an_idle_client_may_come_anew_while_others_are_being_answered(app, port)
     start(app, port, TORNADO, "--grace", "600")
     slow, kept = (http.client.HTTPConnection("127.0.0.1", port, timeout=30) for _ in range(2))
     with contextlib.closing(slow), contextlib.closing(kept):
-        slow.request("GET", "/?sleep=3")
+        slow.request("GET", "/?sleep=5")
         kept.request("GET", "/")
         assert kept.getresponse().read().startswith(b"0 ")
         app.write("helper.py", "VALUE = 1")
