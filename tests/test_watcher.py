@@ -234,6 +234,28 @@ def test_what_changed_before_it_was_read_is_none(run, top):
     run(test)
 
 
+def test_a_directory_made_after_a_module_of_its_name_was_missing_is_a_change(run, top):
+    async def test(watching):
+        (top / "late").mkdir()
+        made = (top / "late").stat().st_ctime_ns
+        watching.want("late", since=made)
+        watching.news()
+        assert await watching.changes() == {"late"}
+
+    run(test)
+
+
+@pytest.mark.parametrize("explicit", [False, True])
+def test_a_directory_that_was_there_is_none_whatever_came_into_it(run, top, explicit):
+    async def test(watching):
+        (top / "tree").mkdir()
+        made = (top / "tree").stat().st_ctime_ns
+        watching.want("tree", since=made + (not explicit), explicit=explicit)
+        watching.news()
+
+    run(test)
+
+
 def test_an_excused_suspect_is_watched_all_the_same(run, top):
     async def test(watching):
         watching.excuses.add(watching.path("late"))

@@ -252,12 +252,17 @@ class Watcher:
         now = here and here.fingerprint
         if path not in self._running:
             self._running[path] = now
-            since = self._since(path)
-            if here and not here.is_directory and here.ctime_ns >= since:
+            if here and self._may_have_changed(path, here):
                 self._running[path] = UNKNOWN  # it may have changed since the program read it
                 self._suspects[path] = now
         if self._running[path] != now:
             self._candidates.add(path)
+
+    def _may_have_changed(self, path: str, here: Status) -> bool:
+        """Whether *path* may be different from what the program has read, or missed."""
+        if here.is_directory and (path in self._in_trees or self._wanted[path].explicit):
+            return False  # what has come into it is looked at for itself
+        return here.ctime_ns >= self._since(path)
 
     def _since(self, path: str) -> int:
         want = self._wanted.get(path)
