@@ -116,8 +116,12 @@ def watch(path: str | os.PathLike[str]) -> None:
     """
     if not isinstance(path, (str, bytes, os.PathLike)):
         raise TypeError(f"path must be a path, not {type(path).__name__}: {path!r}")
+    try:
+        absolute = os.path.abspath(os.fsdecode(path))
+    except OSError:  # the current directory was removed: from there it leads nowhere
+        return
     if not _is_off():
-        _story().watch(os.path.abspath(os.fsdecode(path)))
+        _story().watch(absolute)
 
 
 def add_reload_hook(fn: Callable[[], object]) -> None:

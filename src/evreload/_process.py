@@ -76,7 +76,7 @@ def _first_directory() -> str | None:
     one, and ``-m`` put it at the head of the path.
     """
     main = getattr(sys.modules.get("__main__"), "__file__", None)
-    here = _directory()
+    here = directory()
     if main == RUNNER or not TARGET or TARGET[0] == "-c":
         return here
     if TARGET[0] == "-m":
@@ -91,7 +91,8 @@ def _first_directory() -> str | None:
     return here
 
 
-def _directory() -> str | None:
+def directory() -> str | None:
+    """Return the working directory, if there is one."""
     try:
         return os.getcwd()
     except OSError:  # it was removed
@@ -217,12 +218,12 @@ def restart(
         raise FileNotFoundError(reason)
     _end_workers()
     flush()
-    here = _directory()
-    _go_to(DIRECTORY)
+    here = directory()
+    go_to(DIRECTORY)
     try:
         _exec(command_line(mode, arguments), {**os.environ, **environment})
     except OSError:
-        _go_to(here)
+        go_to(here)
         raise
 
 
@@ -232,10 +233,19 @@ def _ignoring(*errors: type[Exception]) -> AbstractContextManager[None]:
     return contextlib.suppress(*errors)
 
 
-def _go_to(directory: str | None) -> None:
-    if directory:
+def go_to(place: str | None) -> None:
+    """Make *place* the working directory, if it is there."""
+    if place:
         with _ignoring(OSError):  # it is gone; an absolute target runs from anywhere
-            os.chdir(directory)
+            os.chdir(place)
+
+
+def is_at(place: str | None) -> bool:
+    """Whether the working directory is what bears the name *place* now, if anything does."""
+    try:
+        return place is None or os.path.samefile(os.curdir, place)
+    except OSError:
+        return True
 
 
 def restart_under_command(options: list[str]) -> NoReturn:

@@ -31,7 +31,7 @@ def set_up(target: list[str]) -> None:
     """Set `sys.argv` and `sys.path` as Python does for *target*."""
     if target[0] == "-m":
         sys.argv[:] = ["-m", *target[2:]]
-        _put_first(os.getcwd())
+        _put_first(_directory())
     elif target[0] == "-c":
         sys.argv[:] = ["-c", *target[2:]]
         _put_first("")
@@ -59,14 +59,22 @@ def execute(target: list[str]) -> None:
         _run_script(_absolute(target[0]))
 
 
-def _put_first(directory: str) -> None:
-    if not sys.flags.safe_path:
+def _put_first(directory: str | None) -> None:
+    if not sys.flags.safe_path and directory is not None:
         sys.path.insert(0, directory)
+
+
+def _directory() -> str | None:
+    """Return the working directory, unless it was removed."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return None
 
 
 def _absolute(path: str) -> str:
     """Return *path* as Python puts it into ``__file__``: not tidied up."""
-    return os.path.join(os.getcwd(), path)
+    return os.path.join(_directory() or "", path)
 
 
 def _is_container(path: str) -> bool:
@@ -171,8 +179,9 @@ def _run_alone(evreload: Any, target: list[str]) -> None:
 
 def _run_as_child(evreload: Any, mode: str, target: list[str]) -> None:
     """Run *target* under the command, which watches for it."""
-    if not sys.flags.safe_path and os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # as tornado.autoreload's wrapper, whose tests want it
+    here = _directory()
+    if not sys.flags.safe_path and here and here not in sys.path:
+        sys.path.append(here)  # as tornado.autoreload's wrapper, whose tests want it
     is_forked = mode.startswith(evreload._process.FORKS)
     if is_forked:
         set_up(target)

@@ -48,6 +48,7 @@ class Supervisor:
     def __init__(self, options: Options, first: Run, guardian: Guardian) -> None:
         self._options = options
         self._run = first
+        self._directory = _process.directory()
         self._warm = Warm(options, self._want_files, self._renew_standby)
         self._standby = Standby(lambda: self._warm.fork() or cold(options))
         self._guardian = guardian
@@ -327,6 +328,10 @@ class Supervisor:
         return "still running the previous version" if running else "waiting for a change"
 
     def _begin(self, changes: Changes) -> None:
+        if not _process.is_at(self._directory):  # another has its name: nobody is there yet
+            _process.go_to(self._directory)
+            self._standby.drop()
+            self._warm.close()
         stale = self._watcher.stale()
         forget_bytecode({**changes, **stale})
         self._warm.forget({**changes, **stale})
