@@ -423,3 +423,11 @@ def loop_app(app: App) -> App:
     app.line("ready 1")
     app.armed()
     return app
+
+
+def with_limit(name, value):
+    shell = ["sh", "-c", f'echo {value} > /proc/sys/user/{name} && exec "$@"', "sh"]
+    prefix = [*in_a_namespace("-Ur"), *shell]
+    if subprocess.run([*prefix, "true"], capture_output=True).returncode:
+        pytest.skip(f"{name} cannot be lowered here")
+    return prefix

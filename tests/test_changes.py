@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import git, in_a_namespace, nothing_else, replace, restarted, runner
+from conftest import git, nothing_else, replace, restarted, runner
 
 OPTIONAL = """
 try:
@@ -509,50 +509,6 @@ def test_a_database_is_written_beside_a_watched_module(app, run):
 # 15
 
 
-def with_limit(name, value):
-    shell = ["sh", "-c", f'echo {value} > /proc/sys/user/{name} && exec "$@"', "sh"]
-    prefix = [*in_a_namespace("-Ur"), *shell]
-    if subprocess.run([*prefix, "true"], capture_output=True).returncode:
-        pytest.skip(f"{name} cannot be lowered here")
-    return prefix
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "remedy"),
-    [
-        ("max_inotify_instances", 0, "fs.inotify.max_user_instances"),
-        ("max_inotify_watches", 0, "fs.inotify.max_user_watches"),
-        ("max_inotify_watches", 3, "fs.inotify.max_user_watches"),
-    ],
-)
-def test_a_limit_of_the_kernel_is_reached(app, run_with_events, name, value, remedy):
-    app.write("far/away/helper.py", "VALUE = 1")
-    body = "sys.path.append('far/away'); import helper"
-    run_with_events(body, prefix=with_limit(name, value), armed=False)
-    assert remedy in app.line("polling")
-    assert "poll" in app.armed()
-    app.write("far/away/helper.py", "VALUE = 2")
-    assert restarted(app, "far/away/helper.py") == "ready 2"
-    assert app.count(remedy) == 2  # once in each run
-    nothing_else(app)
-
-
-def test_a_directory_may_not_be_read(app, run_with_events):
-    cfg = app.write("closed/cfg.yaml", "1")
-    beside = app.write("closed/beside", "2")
-    cfg.parent.chmod(0o311)
-    prefix = in_a_namespace("-U") if os.access(cfg.parent, os.R_OK) else ()  # root may
-    run_with_events("evreload.watch('closed/cfg.yaml')", "''", prefix=prefix, armed=False)
-    line = app.line("polling")
-    assert line == (
-        f"evreload: polling {cfg.parent} every 0.05 s: it may not be read (make it readable)"
-    )
-    assert "1 of them polled" in app.armed()
-    beside.replace(cfg)
-    restarted(app, "closed/cfg.yaml")
-    cfg.parent.chmod(0o755)
-
-
 @pytest.mark.parametrize("kind", ["nfs4", "9p", "vboxsf", "fuse.sshfs"])
 def test_a_file_system_delivers_no_events(app, run_with_events, kind):
     app.write("mounted/helper.py", "VALUE = 1")
@@ -576,27 +532,6 @@ def test_polling_is_asked_for_by_an_argument(app, run_with_events):
     assert app.armed().endswith("(polling every 0.05 s)")
     app.write("helper.py", "VALUE = 2")
     assert restarted(app, "helper.py") == "ready 2"
-
-
-# 16
-
-
-def test_the_watching_thread_dies(app, run_with_events):
-    action = """
-    for name in os.listdir('/proc/self/fd'):
-        if 'inotify' in os.path.realpath(f'/proc/self/fd/{name}'):
-            os.close(int(name))
-            os.write(1, b'closed\\n')
-"""
-    app.write("helper.py", "VALUE = 1")
-    run_with_events("import helper\n" + ON_SIGNAL.format(action=action.strip()))
-    app.signal(signal.SIGUSR1)
-    app.line("closed")
-    app.write("cookie.py.unwanted")
-    app.line("evreload: no more file events: polling every 0.05 s from now on")
-    app.write("helper.py", "VALUE = 2")
-    assert restarted(app, "helper.py") == "ready 2"
-    assert "(inotify)" in app.seen[-1]
 
 
 # 17
