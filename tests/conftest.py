@@ -23,6 +23,7 @@ from pathlib import Path
 
 import pytest
 
+from evreload._family import kill_all, marked
 from evreload._files import file_time
 
 WARMING = 4  # seconds; a program that ends by a signal never tells what it has imported
@@ -216,6 +217,9 @@ class App:
         self.process.kill()
         self.process.wait()
         self._reader.join(5)
+        if self._reader.is_alive():  # somebody who has left the session still writes
+            kill_all(lambda: marked(self.pid))
+            self._reader.join()
         assert self.process.stdout
         self.process.stdout.close()
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
 import sys
+import time
+from pathlib import Path
 
 import pytest
-from conftest import DEADLINE, is_alive
+from conftest import DEADLINE, assert_gone, is_alive
 
 from evreload._family import descendants, family, kill_all, marked
 
@@ -118,6 +121,33 @@ def test_sigkill_after_the_program_ended_leaves_nothing_behind(app, members):
     descriptors = members(ends=True)
     app.signal(signal.SIGKILL)
     have_ended(descriptors)
+
+
+def guardian(supervisor):
+    """Block until there is one: a fork of the supervisor, so called like it. Return its id."""
+    deadline = time.monotonic() + DEADLINE
+    own = Path(f"/proc/{supervisor}/cmdline").read_bytes()
+    while time.monotonic() < deadline:
+        for pid in family(supervisor)[1:]:
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                if Path(f"/proc/{pid}/cmdline").read_bytes() == own:
+                    return pid
+    return pytest.fail("there is no guardian")
+
+
+def test_sigkill_for_the_guardian_leaves_another(app, members):
+    descriptors = members()
+    first = guardian(app.pid)
+    os.kill(first, signal.SIGKILL)
+    assert_gone({first})
+    assert guardian(app.pid) != first
+    app.write("helper.py", "VALUE = 2")
+    app.line("ready 2")
+    have_ended(descriptors)
+    everyone = family(app.pid)
+    app.signal(signal.SIGKILL)
+    app.wait()
+    assert_gone(set(everyone))
 
 
 def test_a_restart_leaves_nothing_behind(app, members):

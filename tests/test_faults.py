@@ -6,17 +6,23 @@ moment, leaves nothing behind.
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import itertools
 import os
+import random
 import shlex
 import shutil
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from conftest import LOOP, in_a_namespace, with_limit
+from conftest import DEADLINE, LOOP, assert_gone, free_port, in_a_namespace, with_limit
+
+from evreload._family import family, marked
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="asks for what Linux does")
 
@@ -425,3 +431,81 @@ def test_thousands_of_files_change_for_a_while(app, way, watched, files, seconds
     save(app, 3)
     assert (app.count("restarting server") > 2) == watched
     assert app.count("Traceback") == 0
+
+
+# Killed at any moment
+
+SERVER = """
+import socket, sys
+import helper
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+print("ready", helper.VALUE, flush=True)
+while True:
+    with listener.accept()[0] as client:
+        client.sendall(str(helper.VALUE).encode())
+"""
+
+
+def is_served(port, value):
+    """Block until *value* is what the port's server answers."""
+    deadline = time.monotonic() + DEADLINE
+    answer = b""
+    while answer != str(value).encode():
+        assert time.monotonic() < deadline, f"{answer!r} is served, not {value}"
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", port), DEADLINE) as client,
+        ):
+            answer = client.recv(100)
+
+
+def is_free(port):
+    """Check that nobody listens at *port*, nor holds it."""
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # past connections do not count
+        one.bind(("127.0.0.1", port))
+
+
+def processes(supervisor):
+    """Return the supervisor, and whatever came of it, wherever that went."""
+    return sorted({*family(supervisor), *marked(supervisor)})
+
+
+def are_gone(supervisor, pids):
+    assert_gone({*pids, *processes(supervisor)} - {supervisor})
+    assert not list(marked(supervisor))
+
+
+@pytest.mark.parametrize("options", [()], ids=["cold"])
+@pytest.mark.parametrize("rounds", [10, pytest.param(200, marks=pytest.mark.soak)])
+def test_whoever_is_killed_at_any_moment(app, options, rounds):
+    """Neither an orphan nor a held port is left, and the next save runs."""
+    port = free_port()
+    command = ["-m", "evreload", *options, "app.py", str(port)]
+    chance = random.Random(rounds)
+    killed = collections.Counter()
+    app.write("app.py", SERVER)
+    app.write("helper.py", "VALUE = 0")
+    app.start(*command)
+    is_served(port, 0)
+    for value in range(1, 2 * rounds, 2):
+        app.write("helper.py", f"VALUE = {value}")
+        time.sleep(chance.uniform(0, 0.3))
+        everyone = processes(app.pid)
+        victim = chance.choice(everyone)
+        with contextlib.suppress(ProcessLookupError):  # it has just made room for the next run
+            os.kill(victim, signal.SIGKILL)
+        killed["supervisor" if victim == app.pid else "another"] += 1
+        if victim == app.pid:
+            app.wait()
+            are_gone(app.pid, everyone)
+            is_free(port)
+            app.start(*command)
+        app.write("helper.py", f"VALUE = {value + 1}")
+        is_served(port, value + 1)
+    app.signal(signal.SIGTERM)
+    everyone = processes(app.pid)
+    app.wait()
+    are_gone(app.pid, everyone)
+    is_free(port)
+    print(f"{rounds} rounds; killed: {dict(killed)}")

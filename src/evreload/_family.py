@@ -104,16 +104,35 @@ class Guardian:
     """
 
     def __init__(self) -> None:
-        receiver, self._sender = os.pipe()
+        self._begin()
+        os.environ[MARK] = str(os.getpid())
+
+    def _begin(self) -> None:
+        receiver, sender = os.pipe()
         supervisor = os.getpid()
-        self._pid = os.fork()
+        try:
+            self._pid = os.fork()
+        except OSError:
+            os.close(receiver)
+            os.close(sender)
+            raise
         if self._pid == 0:
             try:
                 _guard(receiver, supervisor)
             finally:
                 os._exit(1)
         os.close(receiver)
-        os.environ[MARK] = str(supervisor)
+        self._sender = sender
+
+    def replace(self) -> None:
+        """Make another: this one was killed."""
+        import warnings
+
+        before = self._sender
+        # By now there are threads, which the fork leaves behind. It needs nothing of theirs.
+        with warnings.catch_warnings(action="ignore"), contextlib.suppress(OSError):
+            self._begin()
+            os.close(before)
 
     def protect(self, *pids: int) -> None:
         """From now on these are what would have to be ended."""

@@ -231,6 +231,9 @@ class Supervisor:
             if pid == 0:
                 return
             self._ending.note_reaped()
+            if pid == self._guardian.pid:
+                self._guardian.replace()
+                self._protect()
             if pid == self._standby.pid:
                 self._standby.drop()
                 self._protect()
