@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
+
+import pytest
+
+from evreload._run import Standby, cold
+from evreload._settings import Options
 
 WRITER = """
 import time
@@ -43,3 +49,49 @@ def test_what_is_announced_is_armed_even_if_a_socket_is_bound_at_once(app):
     app.line("other")
     app.signal(signal.SIGTERM)
     assert app.wait() == 128 + signal.SIGTERM
+
+
+@pytest.fixture
+def cold_runs(tmp_path):
+    """Return what starts runs of a program, and at the end stops them."""
+    (tmp_path / "app.py").write_text("import time; time.sleep(1000)")
+    options = Options(target=[str(tmp_path / "app.py")])
+    runs = []
+
+    def start():
+        runs.append(cold(options))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        os.kill(run.pid, signal.SIGKILL)
+        os.waitpid(run.pid, 0)
+
+
+def killed(run):
+    """Kill the process of *run*, and leave it to be reaped."""
+    os.kill(run.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, run.pid, os.WEXITED | os.WNOWAIT)
+
+
+def test_of_a_standby_that_was_just_killed_nothing_is_taken(cold_runs):
+    standby = Standby(cold_runs)
+    standby.make_ready()
+    pid = standby.pid
+    taken = standby.take({})
+    assert taken.pid == pid
+    taken.close()
+    standby.make_ready()
+    pid = standby.pid
+    killed(standby._run)
+    taken = standby.take({})
+    assert taken.pid != pid
+    taken.go(1.0)
+    taken.close()
+
+
+def test_a_run_that_was_just_killed_may_be_let_go(cold_runs):
+    run = cold_runs()
+    killed(run)
+    run.go(1.0)
+    run.close()

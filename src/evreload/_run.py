@@ -80,7 +80,8 @@ class Run:
     def go(self, grace: float, *handed_over: str) -> None:
         """Let the program begin."""
         self.since = time.time_ns()
-        self.tell(_channel.GO, str(grace), *handed_over)
+        with contextlib.suppress(BrokenPipeError):  # it was killed, and will be reaped
+            self.tell(_channel.GO, str(grace), *handed_over)
 
     def tell(self, *record: str) -> None:
         """Tell the process something. Raises OSError if it has ended, or doesn't take it."""
@@ -216,7 +217,8 @@ class Standby:
         if run is None:
             return self._start()
         imported = {record[2] for record in run.peek() if record[0] == _channel.FILE}
-        if imported.isdisjoint(changes) and run.loaded.keys().isdisjoint(changes):
+        is_fresh = imported.isdisjoint(changes) and run.loaded.keys().isdisjoint(changes)
+        if is_fresh and not run.has_hung_up:  # as it has if it was killed a moment ago
             return run
         run.close()  # upon which it ends
         return self._start()
