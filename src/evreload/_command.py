@@ -139,7 +139,9 @@ def parse(arguments: list[str]) -> Options:
     given = vars(parser.parse_args(ours))
     if target in ([], ["-m"]):
         raise BadInput(f"give a script to run, or a module with -m (see {PROG} --help)")
-    here = os.getcwd()
+    here = _process.directory()
+    if here is None:
+        raise BadInput("the working directory was removed; if it is there again, enter it again")
     poll = poll_by_environment()
     environment = {} if poll is None else {"poll": poll}
     told = {**_from_project(here), **environment, **_convert(given, here, "--{}")}
