@@ -20,13 +20,11 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import DEADLINE, LOOP, assert_gone, free_port, in_a_namespace, with_limit
+from conftest import DEADLINE, LOOP, WAYS, assert_gone, free_port, in_a_namespace, with_limit
 
 from evreload._family import family, marked
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="asks for what Linux does")
-
-WAYS = pytest.mark.parametrize("way", [(), ("-m", "evreload")], ids=["start", "command"])
 
 
 def run(app, way, helper="VALUE = 1", *, prefix=(), program="app.py", **environment):
@@ -81,7 +79,7 @@ def test_a_limit_is_reached_while_it_runs(app, way):
         "helper.py", f"{lower}\nimport sys; sys.path.append('far/away'); from far import VALUE"
     )
     app.line("ready 2")
-    app.line("fs.inotify.max_user_watches")
+    is_said(app, "fs.inotify.max_user_watches")
     save(app, 3, "far/away/far.py")
     save(app, 4)
 
@@ -381,6 +379,14 @@ def test_the_working_directory_has_vanished_of_a_module(app, way, elsewhere):
     (app.directory / "elsewhere").rmdir()
     for value in (2, 3, 4):
         save(app, value)
+
+
+def test_the_command_does_not_begin_where_nothing_is(app, elsewhere):
+    app.write("app.py", LOOP)
+    removed = ["sh", "-c", f'rmdir {shlex.quote(elsewhere[-1])} && exec "$@"', "sh"]
+    app.start_command([*elsewhere, *removed, sys.executable, "-m", "evreload", app.path("app.py")])
+    assert app.wait() == 2
+    assert app.output.startswith("evreload: the working directory was removed")
 
 
 @WAYS
