@@ -490,7 +490,7 @@ def are_gone(supervisor, pids):
     assert not list(marked(supervisor))
 
 
-@pytest.mark.parametrize("options", [()], ids=["cold"])
+@pytest.mark.parametrize("options", [(), ("--warm",)], ids=["cold", "warm"])
 @pytest.mark.parametrize("rounds", [10, pytest.param(200, marks=pytest.mark.soak)])
 def test_whoever_is_killed_at_any_moment(app, options, rounds):
     """Neither an orphan nor a held port is left, and the next save runs."""
