@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import Clients, free_port
+from conftest import Clients
 
 from evreload._sockets import Shelf, _become, _key
 
