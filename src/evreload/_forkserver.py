@@ -56,6 +56,8 @@ class ForkServer:
                         return mode
         except KeyboardInterrupt:
             os._exit(130)
+        except OSError:  # the supervisor has died while it was told something
+            os._exit(1)
 
     def _report(self, *record: str) -> None:
         os.write(self._reports, pack(record))
@@ -74,7 +76,7 @@ class ForkServer:
         while not wishes[_channel.PRELOAD]:
             for kind, *words in self._receive():
                 wishes[kind] += words
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # nobody waits for us
+        was_batch = _schedule(os.SCHED_OTHER, os.SCHED_BATCH)  # nobody waits for us
         self._imports.begin(lambda path, read: self._report(_channel.FILE, str(read), path))
         for path, read in self._imports.so_far(_process.STARTED):
             self._report(_channel.FILE, str(read), path)
@@ -90,6 +92,8 @@ class ForkServer:
             warnings.filters.remove(silence)  # type: ignore[attr-defined]
         for name, why in guard.left_out.items():
             self._report(_channel.LEFT_OUT, name, why)
+        if was_batch:
+            _schedule(os.SCHED_BATCH, os.SCHED_OTHER)
         self._get_ready(outside)
         self._report(_channel.READY)
 
@@ -97,7 +101,6 @@ class ForkServer:
         if "socket" in sys.modules:
             from . import _sockets  # noqa: F401  # the program would, at its first socket
         _forget_directories(outside)
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
         _process.flush()  # or every fork would write it
         gc.collect()
         gc.freeze()  # or each collection would copy all of it, for its marks
@@ -265,6 +268,20 @@ def _descriptors() -> set[str]:
         except OSError:  # the listing's own
             continue
     return {name for name in found if name.startswith(SHARED)}
+
+
+def _schedule(usual: int, other: int) -> bool:
+    """Be scheduled in the *other* way, if it is in the *usual* one; return whether that worked.
+
+    Not by `os.nice`, which only root can take back.
+    """
+    try:
+        if os.sched_getscheduler(0) == usual:
+            os.sched_setscheduler(0, other, os.sched_param(0))
+            return True
+    except OSError:  # a container may forbid it
+        pass
+    return False
 
 
 def _forget_directories(outside: Outside) -> None:

@@ -136,6 +136,7 @@ class Run:
             self.began_by_itself = True
             self.is_up = self.said_goodbye = False
             self.wishes.clear()
+            self.loaded = NOTHING
 
     def may_have_written(self, path: str) -> bool:
         """Whether *path* may have been written by the program as it started."""

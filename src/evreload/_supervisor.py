@@ -176,6 +176,7 @@ class Supervisor:
                 serving_since = float(record[1])
             elif record[0] == _channel.MODULES:
                 self._warm.learn(run)
+                run.modules.clear()
             elif record[0] == _channel.PREPARED:
                 self._ending.note_prepared(int(record[1]), record[2:])
             elif record[0] == _channel.RELOAD:

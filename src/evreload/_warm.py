@@ -28,6 +28,7 @@ from ._watcher import Want
 FORK_TIMEOUT = 5.0  # seconds; a fork takes some milliseconds
 MOST_ATTEMPTS = 6  # to find out what may not be imported in advance
 MOST_FAILURES = 2  # of warm starts, after which there are no more
+NOWHERE = Outside((), ())
 PATCHING = {"gevent.monkey", "eventlet.patcher"}
 OURS = __name__.partition(".")[0]
 
@@ -52,7 +53,7 @@ class Warm:
         self._left_out = dict.fromkeys(options.cold, "you said so")
         self._considered: set[str] = set()  # files that cannot be in a server, or are
         self._attempts = self._failures = 0
-        self._outside = Outside(_outside(), _inside(options))
+        self._outside = Outside(_outside(), _inside(options)) if options.warm else NOWHERE
 
     @property
     def pids(self) -> set[int]:
