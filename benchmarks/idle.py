@@ -1,102 +1,127 @@
-"""What an idle program costs: processor time and system calls, of the whole process tree."""
+"""What an idle program costs: processor time, wake-ups, system calls and memory of all its tree."""
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from .contenders import BARE, EVRELOAD, PEERS, present
-from .harness import Program, Scale, Table, family, free_port, note, serving, write_server
+from .processes import family, memory, threads, woken, worked
+from .programs import link_tree, write_others, write_programs
+from .results import Table
+from .runners import Runner, bare_starts, note, restarting, side_by_side
+from .scale import Scale, Tree
 
-CALM = 5.0  # seconds after the last of them has started
 MINUTE = 60.0  # seconds
+ATTACHING = 2.0  # seconds; to attach to a program interrupts it
+TOGETHER = 12  # where there are many directories, of which the system watches only so many
+COLUMNS = (
+    "CPU, ms a minute",
+    "wake-ups a second",
+    "system calls a second",
+    "processes",
+    "threads",
+    "memory, MB",
+)
+
+
+@dataclass
+class Cost:
+    """Of a process and all that descends from it."""
+
+    cpu: float  # seconds a second
+    wakes: float  # a second
+    calls: float | None  # a second; None without strace
+    processes: int
+    threads: int
+    memory: float  # MB
+
+    def cells(self) -> list[float | None]:
+        cpu = self.cpu * MINUTE * 1e3
+        return [cpu, self.wakes, self.calls, self.processes, self.threads, self.memory]
 
 
 def measure(place: Path, scale: Scale) -> list[Table]:
-    """Run all contenders side by side on the same files, and let them be."""
-    modules = scale.idle_modules
-    contenders = present([*BARE.values(), *EVRELOAD, *PEERS])
-    for kind in {one.kind for one in contenders}:
-        write_server(place / kind, kind, modules)
-    programs: list[Program] = []
-    try:
-        for one in contenders:
-            note(f"idle: starting {one.name}")
-            port = free_port()
-            programs.append(Program(one.at(port), place / one.kind, one.variables(port)))
-            serving(port)
-        time.sleep(CALM)
-        families = [family(program.pid) for program in programs]
-        times = _processor_times(scale.idle, families)
-        calls = _system_calls(scale.idle, families, place)
-        table = Table(
-            f"Idle ({modules} modules; of the whole process tree)",
-            ("", "CPU, ms a minute", "system calls a minute", "processes", "threads", "memory, MB"),
-            remark="Memory is the proportional set size: what processes share counts in parts.",
+    """Run contenders side by side, each on files of its own, and let them be."""
+    return [_on(place / f"tree{number}", tree, scale) for number, tree in enumerate(scale.trees)]
+
+
+def _on(place: Path, tree: Tree, scale: Scale) -> Table:
+    contenders = restarting(scale.only)
+    contenders = [*bare_starts(contenders), *contenders]
+    pattern = place / "all"
+    write_programs(pattern, tree.modules, {one.language for one in contenders})
+    write_others(pattern, tree.directories)
+    at_once = TOGETHER if tree.directories else len(contenders)
+    directories = [place / f"own{number}" for number in range(at_once)]
+    for directory in directories:
+        link_tree(pattern, directory)
+    table = Table(f"Idle: {tree}", COLUMNS, bars=COLUMNS[0])
+    for first in range(0, len(contenders), at_once):
+        group = contenders[first : first + at_once]
+        runners = [Runner(one, own) for one, own in zip(group, directories, strict=False)]
+        with side_by_side(runners, f"idle, {tree}", prove=False):
+            costs = look(runners, scale.idle, place)
+        for runner in runners:
+            if runner in costs:
+                table.add(runner.contender.name, *costs[runner].cells())
+            else:
+                table.fail(runner.contender.name, runner.failed)
+    return table
+
+
+def look(runners: Sequence[Runner], seconds: float, place: Path) -> dict[Runner, Cost]:
+    """Return what *runners* cost while nothing happens; those that run alone come last."""
+    costs = _look([one for one in runners if one.program], seconds, place)
+    for runner in runners:
+        if runner.alone and not runner.failed:
+            runner.attempt(lambda it: costs.update(_look([it], seconds, place)))
+    return costs
+
+
+def _look(runners: Sequence[Runner], seconds: float, place: Path) -> dict[Runner, Cost]:
+    note(f"idle: {len(runners)} programs, {seconds:g} s, and again under strace")
+    families = [family(one.program.pid) for one in runners if one.program]
+    before = [(worked(pids), woken(pids)) for pids in families]
+    time.sleep(seconds)
+    after = [(worked(pids), woken(pids)) for pids in families]
+    calls = _system_calls(families, seconds, place)
+    return {
+        runner: Cost(
+            (b[0] - a[0]) / seconds,
+            (b[1] - a[1]) / seconds,
+            number,
+            len(pids),
+            threads(pids),
+            memory(pids),
         )
-        for one, pids, cpu, number in zip(contenders, families, times, calls, strict=True):
-            table.rows.append([
-                one.name,
-                f"{cpu * 1e3:.1f}",
-                "-" if number is None else f"{number:.0f}",
-                str(len(pids)),
-                str(sum(len(list(_tasks(pid))) for pid in pids)),
-                f"{sum(map(_memory, pids)) / 1e3:.0f}",
-            ])  # fmt: skip
-    finally:
-        for program in programs:
-            program.end()
-    return [table]
+        for runner, pids, a, b, number in zip(runners, families, before, after, calls, strict=True)
+    }
 
 
-def _processor_times(duration: float, families: list[list[int]]) -> list[float]:
-    """Return the seconds a minute that each of *families* is on a processor."""
-    note(f"idle: processor time, {duration:g} s")
-    before = [sum(map(_worked, pids)) for pids in families]
-    time.sleep(duration)
-    after = [sum(map(_worked, pids)) for pids in families]
-    return [(b - a) * MINUTE / duration for a, b in zip(before, after, strict=True)]
-
-
-def _tasks(pid: int) -> list[Path]:
-    return list(Path(f"/proc/{pid}/task").iterdir())
-
-
-def _worked(pid: int) -> float:
-    """Return how many seconds *pid* has been on a processor, by the scheduler's own count."""
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in _tasks(pid)) / 1e9
-
-
-def _memory(pid: int) -> int:
-    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    found = re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)
-    return int(found[1]) if found else 0
-
-
-def _system_calls(duration: float, families: list[list[int]], place: Path) -> list[float | None]:
-    """Return how many system calls a minute each of *families* makes; None without strace."""
+def _system_calls(families: list[list[int]], seconds: float, place: Path) -> list[float | None]:
+    """Return how many system calls a second each of *families* makes; None without strace."""
     if not (strace := shutil.which("strace")):
         return [None] * len(families)
-    note(f"idle: system calls, {duration:g} s")
     traces = [place / f"trace{number}" for number in range(len(families))]
     tracers = []
     for pids, trace in zip(families, traces, strict=True):
-        command = [strace, "-f", "-ttt", "-o", str(trace)]
+        command = [strace, "-f", "-ttt", "-s", "0", "-o", str(trace)]
         for pid in pids:
             command += ["-p", str(pid)]
         tracers.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
-    time.sleep(2)  # to attach to a program interrupts it
+    time.sleep(ATTACHING)
     since = time.time()
-    time.sleep(duration)
+    time.sleep(seconds)
     until = time.time()
     for tracer in tracers:
         tracer.terminate()
     for tracer in tracers:
         tracer.wait()
-    return [_count(trace, since, until) * MINUTE / duration for trace in traces]
+    return [_count(trace, since, until) / seconds for trace in traces]
 
 
 def _count(trace: Path, since: float, until: float) -> int:

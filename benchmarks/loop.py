@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
-from .harness import (
-    SPREAD,
-    Program,
-    Scale,
-    Table,
-    environment,
-    note,
-    save,
-    spread,
-    write_modules,
-)
+from .processes import Program, environment
+from .programs import save, write_modules
+from .results import SPREAD, Cell, Table, spread
+from .runners import note
+from .scale import Scale
 
-IDLE = 5.0  # seconds of the loop's own time looked at
 LATE = 500  # modules imported at once, while the program runs
+LIMIT = 20.0  # seconds, to be ready or to call the hook
 DEBOUNCE = 10.0  # milliseconds, evreload's default
 
-# Prints what the loop's thread worked in IDLE seconds, and how long one tick of Tornado's takes.
+# Prints what the loop's thread worked in so many seconds, and how long one tick of Tornado's takes.
 TICK = """
 import asyncio, json, sys, time
 import everything, tornado.autoreload, tornado.ioloop
@@ -122,13 +118,13 @@ asyncio.run(main())
 
 def measure(place: Path, scale: Scale) -> list[Table]:
     """Run programs of few and of many modules, in turn with and without evreload."""
-    for modules in scale.modules:
+    for modules in scale.loops:
         note(f"loop: writing {modules} modules")
         directory = place / str(modules)
         directory.mkdir()
         write_modules(directory, modules)
         write_modules(directory, LATE, start=modules, into="late")
-        save(directory, 0)
+        save(directory, 0, "py")
         for name, program in (("tick", TICK), ("lag", LAG), ("hook", HOOK)):
             (directory / f"{name}.py").write_text(program)
         _run(directory, "lag.py", "none")  # writes the bytecode
@@ -138,19 +134,18 @@ def measure(place: Path, scale: Scale) -> list[Table]:
 def _ticks(place: Path, scale: Scale) -> Table:
     table = Table(
         "The loop's own work while idle (ms)",
-        ("", "loop's CPU, ms a second", *(f"one look, {one}" for one in SPREAD), "per 1,000 files"),
+        ("loop's CPU, ms a second", *(f"one look, {one}" for one in SPREAD), "per 1,000 files"),
+        bars="loop's CPU, ms a second",
     )
-    for modules in scale.modules:
+    for modules in scale.loops:
         for reloader in ("none", "tornado", "evreload"):
             note(f"loop: idle with {modules} modules, {reloader}")
-            idle, ticks, files = _run(place / str(modules), "tick.py", str(IDLE), reloader)
-            row = [_who(modules, reloader), f"{idle * 1e3:.2f}"]
+            idle, ticks, files = _run(place / str(modules), "tick.py", str(scale.looking), reloader)
+            looks: list[Cell] = ["never looks"]
             if reloader == "tornado":
-                middle, p90, worst = spread(ticks, digits=1)
-                row += [middle, p90, worst, f"{float(middle) / files * 1000:.1f}"]
-            else:
-                row += ["never looks", "", "", "0"]
-            table.rows.append(row)
+                middle, p90, worst = spread(ticks)
+                looks = [middle, p90, worst, statistics.median(ticks) * 1e6 / files]
+            table.add(_who(modules, reloader), idle * 1e3, *looks)
     return table
 
 
@@ -162,13 +157,13 @@ def _who(modules: int, reloader: str) -> str:
 def _lags(place: Path, scale: Scale) -> Table:
     table = Table(
         f"The loop's lag, and evreload's callbacks on it (ms; {scale.lags} programs each)",
-        ("", "lag p50", "p99", "max", "our callbacks", "p99", "longest", "CPU p99", "most CPU"),
-        remark=(
-            f"{LATE} modules are imported at once, on another thread. What a callback took beyond "
-            "its CPU time, it waited for other threads or programs."
-        ),
+        ("lag p50", "p99", "max", "our callbacks", "p99", "longest", "CPU p99", "most CPU"),
     )
-    for modules in scale.modules:
+    table.remarks.append(
+        f"{LATE} modules are imported at once, on another thread. What a callback took beyond its "
+        "CPU time, it waited for other threads or programs."
+    )
+    for modules in scale.loops:
         seen: dict[str, list[Any]] = {"none": [], "evreload": []}
         for number in range(scale.lags):
             note(f"loop: lag with {modules} modules, program {number + 1} of {scale.lags}")
@@ -179,41 +174,44 @@ def _lags(place: Path, scale: Scale) -> Table:
             for reloader, runs in seen.items():
                 lags = sorted(lag for run in runs for lag in run[number][0])
                 took = [one for run in runs for one in run[number][1]]
-                row = [f"{_who(modules, reloader)}, {when}", *_percentiles(lags, 0.5, 0.99, 1)]
-                row.append(str(len(took)))
-                row += _percentiles(sorted(wall for wall, _ in took), 0.99, 1)
-                row += _percentiles(sorted(cpu for _, cpu in took), 0.99, 1)
-                table.rows.append(row)
+                table.add(
+                    f"{_who(modules, reloader)}, {when}",
+                    *_percentiles(lags, 0.5, 0.99, 1),
+                    len(took),
+                    *_percentiles(sorted(wall for wall, _ in took), 0.99, 1),
+                    *_percentiles(sorted(cpu for _, cpu in took), 0.99, 1),
+                )
     return table
 
 
-def _percentiles(ordered: list[float], *places: float) -> list[str]:
+def _percentiles(ordered: list[float], *places: float) -> list[Cell]:
     last = len(ordered) - 1
-    return [f"{ordered[int(place * last)] * 1e3:.2f}" if ordered else "-" for place in places]
+    return [ordered[int(place * last)] * 1e3 if ordered else None for place in places]
 
 
 def _hooks(place: Path, scale: Scale) -> Table:
     table = Table(
         f"Save to reload hook, less the debounce of {DEBOUNCE:g} ms (ms; {scale.hooks} saves)",
-        ("", *SPREAD),
+        SPREAD,
     )
-    for modules in scale.modules:
+    for modules in scale.loops:
         note(f"loop: save to hook with {modules} modules")
-        table.rows.append(
-            [f"{modules} modules", *spread(_to_hook(place / str(modules), scale.hooks), digits=1)]
-        )
+        taken = _to_hook(place / str(modules), scale.hooks)
+        table.add(f"{modules} modules", *spread(taken), samples=taken)
     return table
 
 
 def _to_hook(directory: Path, count: int) -> list[float]:
     """Return how long after each save the hook was called, less the debounce."""
     taken = []
-    program = Program([sys.executable, "hook.py"], directory, pipe=True)
+    since = time.perf_counter()
+    program = Program([sys.executable, "hook.py"], directory)
     try:
         for value in range(1, count + 1):
-            program.line("ready")
-            since = save(directory, value, in_place=value % 2 == 0)
-            taken.append(float(program.line("hook").split()[1]) - since - DEBOUNCE / 1e3)
+            program.line("ready", since, LIMIT)
+            since = save(directory, value, "py", in_place=value % 2 == 0)
+            called = float(program.line("hook", since, LIMIT).split()[1])
+            taken.append(called - since - DEBOUNCE / 1e3)
     finally:
         program.end()
     return taken

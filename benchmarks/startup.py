@@ -1,8 +1,7 @@
-"""What evreload adds to the start of a program."""
+"""What a reloader adds to the start of a program; and what evreload does, bit by bit."""
 
 from __future__ import annotations
 
-import itertools
 import statistics
 import subprocess
 import sys
@@ -10,19 +9,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from .harness import (
-    SPREAD,
-    Program,
-    Scale,
-    Table,
-    environment,
-    follow,
-    free_port,
-    note,
-    save,
-    spread,
-    write_server,
-)
+from .processes import environment
+from .programs import write_others, write_programs
+from .results import SPREAD, Cell, Table, ratio, spread
+from .runners import STARTING, Runner, bare_starts, note, restarting, take_turns
+from .scale import Scale, Tree
 
 START = """
 import asyncio, time, tornado.ioloop, tornado.web, evreload
@@ -36,15 +27,49 @@ async def main():
 asyncio.run(main())
 """
 # Prints what its process has worked before the program's first line.
-VALUES = itertools.count(1)
 FIRST_LINE = "import time; print(time.process_time())"
 
 
 def measure(place: Path, scale: Scale) -> list[Table]:
-    """Start everything in turn, and compare what was started in the same round."""
+    """Start all contenders on each tree in turns; then evreload's parts."""
+    trees = {tree: _starts(place / f"tree{i}", tree, scale) for i, tree in enumerate(scale.trees)}
+    columns = [f"{tree}: {what}" for tree in scale.trees for what in ("ms", "ratio to bare")]
+    title = f"Start to first answer (ms; median of {scale.startup} starts)"
+    table = Table(title, columns, bars=columns[1])
+    for name in dict.fromkeys(name for rows in trees.values() for name in rows):
+        table.add(name, *(cell for rows in trees.values() for cell in rows[name]))
+    return [table, _own(place / "own", scale)]
+
+
+def _starts(directory: Path, tree: Tree, scale: Scale) -> dict[str, list[Cell]]:
+    """Return how long each takes to serve, by its name, and the ratio to its bare start."""
+    contenders = restarting(scale.only)
+    contenders = [*bare_starts(contenders), *contenders]
+    write_programs(directory, tree.modules, {one.language for one in contenders})
+    write_others(directory, tree.directories)
+    runners = [Runner(one, directory) for one in contenders]
+    take_turns(runners, scale.startup, f"startup, {tree}", _start)
+    bare = {one.contender.kind: one.times for one in runners[: -len(restarting(scale.only))]}
+    return {
+        one.contender.name: ["failed", None]
+        if one.failed
+        else [spread(one.times)[0], ratio(one.times, bare[one.contender.kind])]
+        for one in runners
+    }
+
+
+def _start(runner: Runner, number: int) -> None:
+    began = time.perf_counter()
+    runner.start()
+    runner.seen.append(runner.follow(began, STARTING))
+    runner.end()
+
+
+def _own(place: Path, scale: Scale) -> Table:
+    """Return what evreload's import, its command, and `start()` add."""
+    write_programs(place, 50, ["py"])
     (place / "first.py").write_text(FIRST_LINE)
     (place / "start.py").write_text(START)
-    write_server(place / "server", "tornado", 50)
     ways: dict[str, Callable[[], float]] = {
         "`python -c pass`": lambda: _run(place, "-c", "pass"),
         '`python -c "import evreload"`': lambda: _run(place, "-c", "import evreload"),
@@ -52,30 +77,24 @@ def measure(place: Path, scale: Scale) -> list[Table]:
         "CPU before the first line, under the command": lambda: _told(
             place, "-m", "evreload", "--until-success", "first.py"
         ),
-        "server under python, to first answer": lambda: _answer(place / "server", "server.py"),
-        "server under the command, to first answer": lambda: _answer(
-            place / "server", "-m", "evreload", "server.py"
-        ),
     }
     taken: dict[str, list[float]] = {name: [] for name in ways}
     starts = []
-    for number in range(scale.starts + 1):
-        note(f"startup, round {number} of {scale.starts}")
+    for number in range(scale.ways + 1):
+        note(f"startup, evreload's part: round {number} of {scale.ways}")
         for name, way in ways.items():
             taken[name].append(way())
         starts.append(_told(place, "start.py"))
     for values in (*taken.values(), starts):
         del values[0]  # it wrote the bytecode
-    table = Table(f"Start-up (ms; {scale.starts} starts)", ("", *SPREAD, "added, median"))
+    table = Table(f"What evreload adds (ms; {scale.ways} starts)", (*SPREAD, "added, median"))
     names = list(ways)
     for plain, ours in zip(names[::2], names[1::2], strict=True):
         added = statistics.median(b - a for a, b in zip(taken[plain], taken[ours], strict=True))
-        table.rows.append([plain, *spread(taken[plain], digits=1), ""])
-        table.rows.append([ours, *spread(taken[ours], digits=1), f"{added * 1e3:.1f}"])
-    table.rows.append(
-        ["`evreload.start()` where Tornado is imported", *spread(starts, digits=2), ""]
-    )
-    return [table]
+        table.add(plain, *spread(taken[plain]))
+        table.add(ours, *spread(taken[ours]), added * 1e3)
+    table.add("`evreload.start()` where Tornado is imported", *spread(starts))
+    return table
 
 
 def _run(place: Path, *arguments: str) -> float:
@@ -91,15 +110,3 @@ def _told(place: Path, *arguments: str) -> float:
         command, cwd=place, env=environment(), check=True, capture_output=True, text=True
     )
     return float(done.stdout)
-
-
-def _answer(directory: Path, *arguments: str) -> float:
-    value = next(VALUES)
-    save(directory, value)
-    port = free_port()
-    began = time.perf_counter()
-    program = Program([sys.executable, *arguments], directory, {"PORT": str(port)})
-    try:
-        return follow(port, value, began).elapsed
-    finally:
-        program.end()

@@ -1,0 +1,169 @@
+"""The processes that are measured: each is started, read, looked at, and ended by its id."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+LINES_KEPT = 20_000
+
+
+def environment() -> dict[str, str]:
+    """Return the environment for what is measured, with bytecode on."""
+    unwanted = ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "WERKZEUG_RUN_MAIN", "NO_COLOR")
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in unwanted and not name.startswith("EVRELOAD")
+    }
+
+
+class Program:
+    """A process in a session of its own, with all that comes of it and what it prints."""
+
+    def __init__(
+        self, command: Sequence[str], directory: Path, variables: Mapping[str, str] | None = None
+    ) -> None:
+        self._lines: deque[tuple[float, str]] = deque(maxlen=LINES_KEPT)
+        self._news = threading.Condition()
+        self._process = subprocess.Popen(
+            command,
+            cwd=directory,
+            env={**environment(), **(variables or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            text=True,
+            errors="replace",
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout
+        for line in self._process.stdout:
+            with self._news:
+                self._lines.append((time.perf_counter(), line.strip()))
+                self._news.notify_all()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def said(self, text: str, since: float) -> float | None:
+        """Return when it first printed *text*, after *since*; None if it has not."""
+        with self._news:
+            return next((when for when, line in self._lines if when > since and text in line), None)
+
+    def line(self, text: str, since: float, limit: float) -> str:
+        """Return the first line with *text* that it prints after *since*."""
+
+        def found() -> str | None:
+            return next((line for when, line in self._lines if when > since and text in line), None)
+
+        with self._news:
+            if line := self._news.wait_for(found, limit):
+                return line
+        raise TimeoutError(f"has not said {text!r}")
+
+    def last_words(self) -> str:
+        """Return the last line that it printed, of those that are not about a request."""
+        with self._news:
+            words = (line for _, line in reversed(self._lines) if line and "GET /" not in line)
+            return next(words, "nothing was printed")
+
+    def kill(self) -> None:
+        """End the process itself, at once."""
+        self._process.kill()
+        self._process.wait()
+        self._close()
+
+    def end(self) -> None:
+        """End it and all that came of it."""
+        # Stopped first, then killed before its children, it can't start another in their place.
+        _signal(self.pid, signal.SIGSTOP)
+        for pid in [*family(self.pid), *_session(self.pid)]:
+            _signal(pid, signal.SIGKILL)
+        self._process.wait()
+        self._close()
+
+    def _close(self) -> None:
+        self._reader.join(1)
+        if self._process.stdout and not self._reader.is_alive():
+            self._process.stdout.close()
+
+
+def _signal(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def family(pid: int) -> list[int]:
+    """Return *pid* and all that descends from it."""
+    found = [pid]
+    for one in found:
+        with contextlib.suppress(OSError):
+            for task in _tasks(one):
+                found += map(int, (task / "children").read_text().split())
+    return found
+
+
+def _session(leader: int) -> Iterator[int]:
+    """Yield who is left of a session: what lost its parent is in no family."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if path.read_text().rpartition(")")[2].split()[3] == str(leader):
+                yield int(path.parent.name)
+
+
+def _tasks(pid: int) -> list[Path]:
+    return list(Path(f"/proc/{pid}/task").iterdir())
+
+
+def _sum(pids: Sequence[int], count: Callable[[Path], float]) -> float:
+    total = 0.0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for task in _tasks(pid):
+                with contextlib.suppress(OSError):
+                    total += count(task)
+    return total
+
+
+def worked(pids: Sequence[int]) -> float:
+    """Return how many seconds they have been on a processor, by the scheduler's own count."""
+    return _sum(pids, lambda task: int((task / "schedstat").read_text().split()[0]) / 1e9)
+
+
+def woken(pids: Sequence[int]) -> float:
+    """Return how often they went to sleep of their own accord, and so must have been woken."""
+    return _sum(pids, lambda task: _found(r"^voluntary_ctxt_switches:\s+(\d+)", task / "status"))
+
+
+def threads(pids: Sequence[int]) -> int:
+    return int(_sum(pids, lambda task: 1))
+
+
+def memory(pids: Sequence[int]) -> float:
+    """Return their proportional set size in MB: what is shared counts in parts."""
+    return sum(_found(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup")) for pid in pids) / 1e3
+
+
+def _found(pattern: str, path: Path) -> int:
+    try:
+        found = re.search(pattern, path.read_text(), re.MULTILINE)
+    except OSError:
+        return 0
+    return int(found[1]) if found else 0

@@ -1,0 +1,100 @@
+"""How much is measured: the rounds of each measure, and the sizes of its trees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# In a quick run; `--only` chooses others.
+FEW = (
+    "evreload start()",
+    "evreload",
+    "evreload --warm",
+    "tornado.autoreload",
+    "uvicorn, watchfiles",
+    "gunicorn, inotify",
+    "Django",
+    "watchfiles",
+    "nodemon",
+    "bun --hot",
+)
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Files that lie about: so many imported modules, beside so many directories of other files."""
+
+    modules: int
+    directories: int = 0  # with five files each
+
+    def __str__(self) -> str:
+        beside = f" beside {self.directories * 5:,} other files" if self.directories else ""
+        return f"{self.modules:,} modules{beside}"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Numbers of rounds, unless something else is said."""
+
+    restart: int
+    heavy: int
+    growth: int
+    startup: int
+    checkout: int
+    during: int
+    broken: int
+    warm: int
+    trees: tuple[Tree, ...]  # of startup and idle
+    grown: tuple[int, ...]  # modules
+    preloaded: tuple[int, ...]  # modules
+    idle: float  # seconds
+    ways: int  # starts of which our own cost is taken
+    loops: tuple[int, int]  # modules
+    looking: float  # seconds that the idle loop is looked at
+    hooks: int  # saves to the reload hook
+    lags: int  # programs of which the loop's lag is taken
+    only: tuple[str, ...] = ()  # contenders, by name; all that are there if it is empty
+
+    @classmethod
+    def full(cls) -> Scale:
+        return cls(
+            restart=12,
+            heavy=4,
+            growth=2,
+            startup=3,
+            checkout=2,
+            during=20,
+            broken=2,
+            warm=20,
+            trees=(Tree(50), Tree(1000), Tree(1000, directories=20_000)),
+            grown=(100, 1000, 10_000),
+            preloaded=(100, 1000, 3000),
+            idle=8,
+            ways=20,
+            loops=(100, 5000),
+            looking=5,
+            hooks=10,
+            lags=3,
+        )
+
+    @classmethod
+    def quick(cls) -> Scale:
+        return cls(
+            restart=2,
+            heavy=1,
+            growth=1,
+            startup=1,
+            checkout=1,
+            during=2,
+            broken=1,
+            warm=2,
+            trees=(Tree(50, directories=400),),
+            grown=(100, 400),
+            preloaded=(100,),
+            idle=3,
+            ways=3,
+            loops=(100, 500),
+            looking=2,
+            hooks=2,
+            lags=1,
+            only=FEW,
+        )

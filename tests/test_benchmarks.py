@@ -1,0 +1,152 @@
+"""The harness of the benchmarks: what it measures is none of the tests' business."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+if sys.platform != "linux":
+    pytest.skip("reads /proc", allow_module_level=True)
+
+from benchmarks import __main__ as command
+from benchmarks import results, runners
+from benchmarks.contenders import EVRELOAD, ORACLE, Contender
+from benchmarks.programs import write_programs
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+
+
+@pytest.fixture
+def runner(tmp_path):
+    """Return a runner for a contender with this command."""
+    made = []
+
+    def make(*command: str) -> runners.Runner:
+        one = runners.Runner(Contender("it", (), command), tmp_path / "it")
+        made.append(one)
+        return one
+
+    write_programs(tmp_path / "it", 1, ["py"])
+    yield make
+    for one in made:
+        one.end()
+
+
+def test_a_run_fills_in_the_report(tmp_path):
+    report = tmp_path / "README.md"
+    report.write_text((ROOT / "benchmarks/README.md").read_text())
+    done = run("restart", "--quick", "--only", "evreload", "--report", tmp_path)
+    assert done.returncode == 0, done.stderr
+    kept = json.loads((tmp_path / "results/restart.json").read_text())
+    names = [name for name, _ in kept["tables"][0]["rows"]]
+    assert names == ["bare start: tornado", "oracle", "evreload"]
+    assert len(kept["tables"][0]["samples"]["evreload"]) == 2, kept
+    table = (tmp_path / "results/restart.md").read_text()
+    assert "| bare start: tornado | 1.00 |" in table
+    assert table.splitlines()[-1] in report.read_text()
+    assert f"evreload {kept['versions']['evreload']}" in report.read_text()
+
+
+def test_nobody_is_measured_under_an_unknown_name():
+    assert "there is no 'evereload'" in run("restart", "--only", "evereload").stderr
+    assert "there is no 'restarts'" in run("restarts").stderr
+
+
+def test_a_measure_that_fails_stops_no_other(monkeypatch, tmp_path, capsys):
+    def fail(place, scale):
+        raise RuntimeError("out of order")
+
+    table = results.Table("Fine", ["a"], [("row", [1])])
+    monkeypatch.setattr(command, "MEASURES", {"one": fail, "two": lambda *_: [table]})
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "--quick", "--results", str(tmp_path)])
+    assert command.main() == 1
+    assert "out of order" in capsys.readouterr().err
+    assert "| row | 1 |" in (tmp_path / "two.md").read_text()
+
+
+def test_a_contender_that_ends_is_reported(runner):
+    one = runner(sys.executable, "-c", "raise SystemExit('no such thing')")
+    one.attempt(lambda it: it.get_ready())
+    assert one.failed == "does not serve 0; it last printed: no such thing"
+
+
+def test_a_contender_that_notices_nothing_is_reported(runner, monkeypatch):
+    monkeypatch.setattr(runners, "LIMIT", 0.5)
+    one = runner(*ORACLE.command)
+    with runners.side_by_side([one], "test"):
+        pass
+    assert one.failed.startswith("notices no save")
+
+
+BUSY = """
+import runpy, threading
+
+def work():
+    while True:
+        pass
+
+threading.Thread(target=work).start()
+runpy.run_path("tornado_app.py")
+"""
+
+
+def test_one_that_keeps_busy_runs_alone(runner):
+    one = runner(sys.executable, "-c", BUSY)
+    with runners.side_by_side([one], "test", prove=False):
+        assert one.alone
+        assert not one.program
+        one.attempt(lambda it: it.follow(0))
+    assert not one.failed
+
+
+def test_all_that_came_of_a_contender_is_ended(runner):
+    one = runner(*EVRELOAD[1].command)
+    one.get_ready()
+    pids = runners.family(one.program.pid)
+    assert len(pids) > 1
+    one.end()
+    until = time.monotonic() + 10
+    while any(map(runs, pids)):
+        assert time.monotonic() < until
+
+
+def runs(pid: int) -> bool:
+    """Say whether it does more than wait for its parent to hear of its end."""
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("name", ["machine", *command.MEASURES])
+def test_each_measure_has_its_place_in_the_report(name, tmp_path):
+    report = tmp_path / "README.md"
+    report.write_text((ROOT / "benchmarks/README.md").read_text())
+    results.fill_in(report, name, "What was found: \\1.")
+    results.fill_in(report, name, "What was found: \\2.")
+    assert report.read_text().count("What was found") == 1
+    assert f"<!-- begin {name} -->\nWhat was found: \\2.\n<!-- end {name} -->" in report.read_text()
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [(None, "-"), ("2 of 2", "2 of 2"), (3, "3"), (0.123, "0.12"), (12.34, "12.3"),
+     (1234.5, "1,234")],
+)  # fmt: skip
+def test_numbers_have_about_three_digits(value, written):
+    assert results.figure(value) == written
