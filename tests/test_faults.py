@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import DEADLINE, LOOP, WAYS, assert_gone, free_port, in_a_namespace, with_limit
+from conftest import DEADLINE, LOOP, WAYS, assert_gone, in_a_namespace, with_limit
 
 from evreload._family import family, marked
 
@@ -441,6 +441,7 @@ def test_thousands_of_files_change_for_a_while(app, way, watched, files, seconds
 
 # Killed at any moment
 
+FEW = 10  # rounds, enough for every day
 SERVER = """
 import socket, sys
 import helper
@@ -491,10 +492,9 @@ def are_gone(supervisor, pids):
 
 
 @pytest.mark.parametrize("options", [(), ("--warm",)], ids=["cold", "warm"])
-@pytest.mark.parametrize("rounds", [10, pytest.param(200, marks=pytest.mark.soak)])
-def test_whoever_is_killed_at_any_moment(app, options, rounds):
+@pytest.mark.parametrize("rounds", [FEW, pytest.param(200, marks=pytest.mark.soak)])
+def test_whoever_is_killed_at_any_moment(app, port, capsys, options, rounds):
     """Neither an orphan nor a held port is left, and the next save runs."""
-    port = free_port()
     command = ["-m", "evreload", *options, "app.py", str(port)]
     chance = random.Random(rounds)
     killed = collections.Counter()
@@ -523,4 +523,6 @@ def test_whoever_is_killed_at_any_moment(app, options, rounds):
     app.wait()
     are_gone(app.pid, everyone)
     is_free(port)
-    print(f"{rounds} rounds; killed: {dict(killed)}")
+    if rounds > FEW:
+        with capsys.disabled():
+            print(f"\n{rounds} rounds, killed: {dict(killed)}; none left, none lost")
