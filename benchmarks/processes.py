@@ -92,11 +92,14 @@ class Program:
 
     def end(self) -> None:
         """End it and all that came of it."""
-        # Stopped first, then killed before its children, it can't start another in their place.
-        _signal(self.pid, signal.SIGSTOP)
-        for pid in [*family(self.pid), *_session(self.pid)]:
+        if self.alive():  # or its id may be another's by now
+            # Stopped first, then killed before its children, it can't start another in their place.
+            self._process.send_signal(signal.SIGSTOP)
+            for pid in family(self.pid):
+                _signal(pid, signal.SIGKILL)
+            self._process.wait()
+        for pid in _session(self.pid):
             _signal(pid, signal.SIGKILL)
-        self._process.wait()
         self._close()
 
     def _close(self) -> None:
@@ -121,11 +124,12 @@ def family(pid: int) -> list[int]:
 
 
 def _session(leader: int) -> Iterator[int]:
-    """Yield who is left of a session: what lost its parent is in no family."""
+    """Yield who is left of a session besides its leader: what lost its parent is in no family."""
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
-            if path.read_text().rpartition(")")[2].split()[3] == str(leader):
-                yield int(path.parent.name)
+            pid = int(path.parent.name)
+            if path.read_text().rpartition(")")[2].split()[3] == str(leader) and pid != leader:
+                yield pid
 
 
 def _tasks(pid: int) -> list[Path]:
