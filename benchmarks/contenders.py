@@ -36,6 +36,7 @@ class Contender:
     variables: Mapping[str, str] = field(default_factory=dict)
     option: str = ""  # is one of its command's, or it is left out
     patches: bool = False  # the running program, and restarts nothing
+    walks: bool = False  # through the directories while idle, which is news to who watches these
 
     @property
     def language(self) -> str:
@@ -179,6 +180,7 @@ PEERS = (
         (*without("watchfiles", "uvicorn"), *UVICORN[3:], "--reload"),
         "uvicorn",
         tells="detected changes",
+        walks=True,
     ),
     Contender(
         "uvicorn, watchfiles",
@@ -225,6 +227,7 @@ PEERS = (
             (*program, *FLASK, "--reload"),
             "flask",
             tells="Detected change",
+            walks=True,
         )
         for reloader, more, program in (
             ("stat", (), without("watchdog.observers", "flask")),

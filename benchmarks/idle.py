@@ -17,7 +17,6 @@ from .scale import Scale, Tree
 
 MINUTE = 60.0  # seconds
 ATTACHING = 2.0  # seconds; to attach to a program interrupts it
-TOGETHER = 12  # where there are many directories, of which the system watches only so many
 COLUMNS = (
     "CPU, ms a minute",
     "wake-ups a second",
@@ -45,31 +44,30 @@ class Cost:
 
 
 def measure(place: Path, scale: Scale) -> list[Table]:
-    """Run contenders side by side, each on files of its own, and let them be."""
+    """Run all contenders side by side on the same files, and let them be."""
     return [_on(place / f"tree{number}", tree, scale) for number, tree in enumerate(scale.trees)]
 
 
 def _on(place: Path, tree: Tree, scale: Scale) -> Table:
     contenders = restarting(scale.only)
     contenders = [*bare_starts(contenders), *contenders]
-    pattern = place / "all"
-    write_programs(pattern, tree.modules, {one.language for one in contenders})
-    write_others(pattern, tree.directories)
-    at_once = TOGETHER if tree.directories else len(contenders)
-    directories = [place / f"own{number}" for number in range(at_once)]
-    for directory in directories:
-        link_tree(pattern, directory)
+    shared = place / "shared"
+    write_programs(shared, tree.modules, {one.language for one in contenders})
+    write_others(shared, tree.directories)
+    runners = []
+    for number, one in enumerate(contenders):
+        directory = place / f"own{number}" if one.walks else shared
+        if one.walks:
+            link_tree(shared, directory)
+        runners.append(Runner(one, directory))
     table = Table(f"Idle: {tree}", COLUMNS, bars=COLUMNS[0])
-    for first in range(0, len(contenders), at_once):
-        group = contenders[first : first + at_once]
-        runners = [Runner(one, own) for one, own in zip(group, directories, strict=False)]
-        with side_by_side(runners, f"idle, {tree}", prove=False):
-            costs = look(runners, scale.idle, place)
-        for runner in runners:
-            if runner in costs:
-                table.add(runner.contender.name, *costs[runner].cells())
-            else:
-                table.fail(runner.contender.name, runner.failed)
+    with side_by_side(runners, f"idle, {tree}", prove=False):
+        costs = look(runners, scale.idle, place)
+    for runner in runners:
+        if runner in costs:
+            table.add(runner.contender.name, *costs[runner].cells())
+        else:
+            table.fail(runner.contender.name, runner.failed)
     return table
 
 
