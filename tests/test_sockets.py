@@ -180,6 +180,23 @@ def test_no_connection_is_refused(app, port, program):
     assert "ConnectionRefusedError" not in clients.outcomes, clients.outcomes
 
 
+# Goes on serving for a while when it is told to end.
+LINGERING = ASYNCIO.replace(
+    "    await server",
+    "    loop = asyncio.get_running_loop()\n"
+    "    loop.add_signal_handler(15, loop.call_later, 0.5, sys.exit)\n"
+    "    await server",
+)
+
+
+def test_nobody_is_let_in_by_a_program_that_is_about_to_end(app, port):
+    start(app, port, LINGERING)
+    with Clients(port) as clients:
+        for value in range(1, 4):
+            restart(app, port, value)
+    assert set(clients.outcomes) == {"answered"}, clients.outcomes
+
+
 @pytest.mark.parametrize("how", ["shared", "reuse-port"])
 def test_no_connection_to_workers_is_refused_or_left_alone(app, port, how):
     start(app, port, WORKERS, arguments=[how])

@@ -33,6 +33,7 @@ MODULES = "modules"  # that was all of them
 # To the program.
 GO = "go"  # begin; seconds for requests in progress, what is handed over to this run, if anything
 PREPARE = "prepare"  # seconds for requests in progress, the paths that changed
+HOLD = "hold"  # let no more connections in: it is about to be stopped
 TELL = "tell"  # which modules it has imported
 
 # To the fork server, and from it.

@@ -85,12 +85,16 @@ class Child:
                 os._exit(130)
         self._parent = os.getppid()  # only now, if who forked us has ended
         os.set_blocking(self._requests, False)
-        # By default it does nothing; here it means that there is a request.
-        _signal.signal(_signal.SIGURG, self._on_signal)
+        self.hear()
         self._hears = True
         self._since = time.time_ns()
         if _process.WARM in self._mode:
             self._report(_channel.BEGAN)
+
+    def hear(self) -> None:
+        """Heed the parent's requests from now on."""
+        # By default it does nothing; here it means that there is a request.
+        _signal.signal(_signal.SIGURG, self._on_signal)
 
     def _go(self) -> None:
         while data := os.read(self._requests, 1 << 16):
@@ -266,8 +270,11 @@ class Child:
             self._report(_channel.WISHES, str(seconds), str(pid))
 
     def _on_signal(self, number: int, frame: object) -> None:
-        if os.getpid() != self._pid:
-            self._prepare(self._grace)  # the pipe is for the program's first process
+        if os.getpid() != self._pid:  # the pipe is for the program's first process
+            if os.getpid() in self._wished:
+                self._prepare(self._grace)
+            else:
+                self._hold()
             return
         try:
             data = os.read(self._requests, 1 << 16)
@@ -276,9 +283,15 @@ class Child:
         for kind, *words in self._records.feed(data):
             if kind == _channel.TELL:
                 self._tell_modules()
+            elif kind == _channel.HOLD:
+                self._hold()
             elif kind == _channel.PREPARE:
                 self._changed = frozenset(words[1:])
                 self._prepare(float(words[0]))
+
+    def _hold(self) -> None:
+        if self._keeper:
+            self._keeper.hold()
 
     def _prepare(self, grace: float) -> None:
         if self._keeper:

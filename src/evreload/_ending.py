@@ -7,13 +7,14 @@ then it is killed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
 import time
 from collections.abc import Callable
 
-from . import _console, _process
+from . import _channel, _console, _process
 from ._channel import Record
 from ._family import descendants, family, kill_all, send, strangers
 from ._handover import MOST_PATHS
@@ -21,6 +22,7 @@ from ._run import Run
 from ._settings import Options
 from ._watcher import Changes
 
+HOLDING = 0.01  # seconds in which whoever was let in has asked, and mostly was answered
 A_MOMENT = 0.1  # seconds in which an interrupted program ends, mostly
 
 logger = logging.getLogger("evreload")
@@ -70,8 +72,18 @@ class Ending:
             await self._prepare(run, changes)
             if run.status is not None:
                 return False
+        elif run.status is None and run.has_bound and self._options.grace:
+            await self._hold(run)
         await self.stop(run)
         return True
+
+    async def _hold(self, run: Run) -> None:
+        """Have nobody let in any more who would be let down: servers just end, or part first."""
+        self.is_under_way = True
+        with contextlib.suppress(OSError):  # it ends by itself, or can't hear
+            run.tell(_channel.HOLD)
+            send(family(run.pid), signal.SIGURG)  # which does nothing to those that don't heed it
+        await _happens(self._exited, time.monotonic() + HOLDING)
 
     async def await_interrupted(self, run: Run) -> None:
         """Let *run* end by itself, by its deadline: it got what we got, or gets it now."""

@@ -142,7 +142,7 @@ def _main() -> None:
     elif mode == evreload._process.PLAINLY:
         run(target)
     elif evreload._process.program_of(mode):
-        evreload._become_child(mode)
+        evreload._become_child(mode).hear()
         run(target)
     else:
         _run_as_child(evreload, mode, target)

@@ -48,6 +48,7 @@ class Run:
         self.files: set[str] = set()  # that it has read since
         self.modules: list[Record] = []  # that it has imported, after it was asked
         self.has_begun = False
+        self.has_bound = False
         self.since = time.time_ns()
         self.status: int | None = None  # as os.waitstatus_to_exitcode gives it
         self.wishes: dict[int, float] = {}  # seconds, beyond the grace, to prepare for the end
@@ -125,6 +126,8 @@ class Run:
             self.files.add(words[1])
         elif kind == _channel.MODULE:
             self.modules.append(tuple(words))
+        elif kind == _channel.BOUND:
+            self.has_bound = True
         elif kind == _channel.BEGAN:
             self.has_begun = True
         elif kind == _channel.WISHES:
