@@ -14,7 +14,7 @@ MODULES = 50
 SEEN = 2.5  # seconds between the error and the fix: all have seen it
 FIXED = 6.0  # seconds until the fix counts as unseen
 PATIENCE = 0.5  # seconds for an answer
-AT_ONCE = 4  # contenders at a time: they mostly wait
+AT_ONCE = 8  # contenders at a time: they mostly wait
 
 
 def measure(place: Path, scale: Scale) -> list[Table]:

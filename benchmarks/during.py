@@ -14,7 +14,7 @@ from .scale import Scale
 MODULES = 50
 PAUSE = 0.3  # seconds that the program takes after it imported what is edited
 LIMIT = 4.0  # seconds until the second edit counts as lost
-AT_ONCE = 8  # contenders at a time: they mostly wait
+AT_ONCE = 10  # contenders at a time: they mostly wait
 
 
 def measure(place: Path, scale: Scale) -> list[Table]:

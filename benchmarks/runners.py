@@ -24,7 +24,7 @@ STARTING = 30.0  # seconds
 GET_READY = 1.5  # seconds between a restart and the next save, at least: none is to be lost
 PHASE = 0.3  # seconds, the longest pause before a save: none is in step with anybody's polling
 LOOK = 1.0  # seconds
-CALM = 10  # looks, at most
+CALM = 8  # looks, at most
 BUSY = 0.2  # of a core, while nothing happens
 AT_ONCE = 3  # started at a time
 
@@ -226,18 +226,17 @@ def side_by_side(runners: Sequence[Runner], what: str, *, prove: bool = True) ->
 
 
 def settle(runners: Sequence[Runner]) -> list[Runner]:
-    """Wait until all are calm, for a while; return those that are not."""
+    """Wait until all are calm, for a while; return those that never are."""
+    never = [one for one in runners if one.program]
     for _ in range(CALM):
-        before = [runner.load() for runner in runners]
+        before = [one.load() for one in runners]
         time.sleep(LOOK)
-        busy = [
-            runner
-            for runner, load in zip(runners, before, strict=True)
-            if runner.program and runner.load() - load > BUSY * LOOK
-        ]
+        loads = [one.load() - load for one, load in zip(runners, before, strict=True)]
+        busy = [one for one, load in zip(runners, loads, strict=True) if load > BUSY * LOOK]
         if not busy:
-            break
-    return busy
+            return []
+        never = [one for one in never if one in busy]
+    return never
 
 
 def take_turns(

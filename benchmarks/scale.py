@@ -58,7 +58,7 @@ class Scale:
     def full(cls) -> Scale:
         return cls(
             restart=12,
-            heavy=4,
+            heavy=3,
             growth=2,
             startup=3,
             checkout=2,
