@@ -9,6 +9,8 @@ from __future__ import annotations
 import collections
 import contextlib
 import http.client
+import importlib.util
+import json
 import os
 import queue
 import shutil
@@ -19,6 +21,7 @@ import sys
 import textwrap
 import threading
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -370,6 +373,56 @@ def assert_gone(pids: set[int]) -> None:
     while alive := [pid for pid in pids if is_alive(pid)]:
         assert time.monotonic() < deadline, f"still there: {alive}"
         time.sleep(0.01)
+
+
+# Servers of the examples, and what they answer
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def copy_example(app, name: str, needs: str) -> None:
+    for package in needs.split():
+        if not importlib.util.find_spec(package):
+            pytest.skip(f"{package} is not installed")
+    shutil.copytree(
+        EXAMPLES / name,
+        app.directory,
+        dirs_exist_ok=True,
+        ignore=shutil.ignore_patterns("__pycache__", ".*"),
+    )
+
+
+def ask(port: int) -> dict[str, str | int] | None:
+    """Return the server's answer; None as long as there is none."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
+    try:
+        connection.request("GET", "/")
+        return json.load(connection.getresponse())
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+def await_answer(app, port: int, greeting: str) -> int:
+    """Block until the server answers with *greeting*; return the process that did."""
+    deadline = time.monotonic() + DEADLINE
+    while (answer := ask(port) or {}).get("greeting") != greeting:
+        assert time.monotonic() < deadline, f"{answer} after:\n{app.output}"
+        time.sleep(0.01)
+    return int(answer["pid"])
+
+
+def page_at(url: str) -> str:
+    """Return the page; wait while there is no server yet."""
+    deadline = time.monotonic() + DEADLINE
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=DEADLINE) as answer:
+                return answer.read().decode()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
 
 
 class Clients:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import http.client
-import importlib.util
-import json
-import shutil
+import re
 import sys
-import time
+import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from conftest import DEADLINE, Clients, assert_gone, free_port
+from conftest import Clients, assert_gone, await_answer, copy_example, free_port
+
+ROOT = Path(__file__).parent.parent
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the command runs in one process")
-
-EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 class Server(NamedTuple):
@@ -51,40 +48,46 @@ SERVERS = {
     "hypercorn": Server(
         "hypercorn", "-m hypercorn -b 127.0.0.1:{port} app:app", "hypercorn starlette"
     ),
+    "quart-run": Server("quart", "-m quart run --no-reload --port {port}", "quart"),
+    "quart-app.run": Server("quart", "app.py", "quart"),
 }
 
 
-def copy_example(app, name: str, needs: str) -> None:
-    for package in needs.split():
-        if not importlib.util.find_spec(package):
-            pytest.skip(f"{package} is not installed")
-    shutil.copytree(
-        EXAMPLES / name,
-        app.directory,
-        dirs_exist_ok=True,
-        ignore=shutil.ignore_patterns("__pycache__", ".*"),
-    )
+# Each row of the README's table, and what tests it: servers of the above, or functions.
+ROWS = {
+    "Tornado": ["test_tornado.py::test_a_program_for_tornado_reloads_unchanged"],
+    "FastAPI, uvicorn": ["uvicorn", "uvicorn-workers"],
+    "Starlette, hypercorn": ["hypercorn"],
+    "Flask": ["flask-run", "flask-debug", "flask-app.run"],
+    "Quart": ["quart-run", "quart-app.run"],
+    "Django": ["django"],
+    "aiohttp": ["aiohttp"],
+    "gunicorn": ["gunicorn"],
+    "pytest": ["test_frameworks.py::test_a_test_runner_runs_again"],
+    "unittest": ["test_frameworks.py::test_a_test_runner_runs_again"],
+    "mypy": ["test_frameworks.py::test_mypy_runs_again"],
+}
 
 
-def ask(port: int) -> dict[str, str | int] | None:
-    """Return the server's answer; None as long as there is none."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
-    try:
-        connection.request("GET", "/")
-        return json.load(connection.getresponse())
-    except (OSError, http.client.HTTPException):
-        return None
-    finally:
-        connection.close()
-
-
-def await_answer(app, port: int, greeting: str) -> int:
-    """Block until the server answers with *greeting*; return the process that did."""
-    deadline = time.monotonic() + DEADLINE
-    while (answer := ask(port) or {}).get("greeting") != greeting:
-        assert time.monotonic() < deadline, f"{answer} after:\n{app.output}"
-        time.sleep(0.01)
-    return int(answer["pid"])
+def test_each_row_of_the_readme_is_tested_with_the_real_package():
+    section = (ROOT / "README.md").read_text().split("## What it runs with")[1].split("\n## ")[0]
+    assert re.findall(r"^\| (\w[^|]*) \|", section, re.MULTILINE) == list(ROWS)
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    groups = settings["dependency-groups"]
+    installed = {
+        re.match(r"[\w-]+", name)[0]
+        for name in (
+            *settings["project"]["dependencies"],
+            *groups["frameworks"],
+            *groups["test"],
+            "unittest",
+        )
+    }
+    for row, tests in ROWS.items():
+        assert installed >= {name.lower() for name in row.split(", ")} - {"starlette"}
+        for test in tests:
+            file, _, name = test.partition("::")
+            assert name in (ROOT / "tests" / file).read_text() if name else test in SERVERS
 
 
 def workers(app, port: int, greeting: str, told: str) -> set[int]:

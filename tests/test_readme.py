@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import time
-import urllib.request
 from pathlib import Path
 
 import pytest
-from conftest import DEADLINE, free_port
+from conftest import DEADLINE, free_port, page_at
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -21,18 +19,6 @@ def block_under(heading: str, language: str) -> str:
     match = re.search(rf"^```{language}\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     assert match
     return match[1]
-
-
-def page(url: str) -> str:
-    """Return the page; wait while there is no server yet."""
-    deadline = time.monotonic() + DEADLINE
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=DEADLINE) as answer:
-                return answer.read().decode()
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
 
 
 def test_the_example_has_six_lines():
@@ -73,25 +59,25 @@ def tried(app):
 
 
 def test_an_edit_shows_on_the_page(app, tried):
-    assert "Good " in page(tried)
+    assert "Good " in page_at(tried)
     app.write("examples/server/greeting.py", "def greet(now): return 'Welcome, reader'")
     app.line("greeting.py modified; restarting server")
     app.line("Open http://")
-    assert "Welcome, reader" in page(tried)
+    assert "Welcome, reader" in page_at(tried)
 
 
 def test_broken_code_leaves_the_page_answering(app, tried):
     app.write("examples/server/greeting.py", "def greet(now): return (")
     line = app.line("SyntaxError")
     assert line.endswith("; still running the previous version")
-    assert "Good " in page(tried)
+    assert "Good " in page_at(tried)
 
 
 def test_a_template_shows_on_the_page(app, tried):
     app.write("examples/server/templates/index.html", "{{ greeting }}, from another template")
     app.line("index.html modified; restarting server")
     app.line("Open http://")
-    assert "from another template" in page(tried)
+    assert "from another template" in page_at(tried)
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")

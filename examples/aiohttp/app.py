@@ -1,4 +1,7 @@
-"""Run `python -m evreload app.py` in this directory, then edit greeting.py."""
+"""Run `python -m evreload app.py` in this directory, then edit greeting.py.
+
+So does `python -m evreload -m aiohttp.web app:make_app`.
+"""
 
 import os
 
@@ -14,9 +17,12 @@ async def clean_up(app: web.Application) -> None:
     print("the server ends in its own time", flush=True)
 
 
-app = web.Application()
-app.add_routes([web.get("/", page)])
-app.on_cleanup.append(clean_up)
+def make_app(arguments: list[str] | None = None) -> web.Application:
+    app = web.Application()
+    app.add_routes([web.get("/", page)])
+    app.on_cleanup.append(clean_up)
+    return app
+
 
 if __name__ == "__main__":
-    web.run_app(app, host="127.0.0.1", port=int(os.environ.get("PORT", "8080")))
+    web.run_app(make_app(), host="127.0.0.1", port=int(os.environ.get("PORT", "8080")))

@@ -1,0 +1,3 @@
+"""Edit this while the server runs under `python -m evreload`."""
+
+GREETING = "Hello"
