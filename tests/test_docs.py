@@ -24,7 +24,17 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"python(?: -X \S+| -W \S+)* -m evreload (.*)")
 
 # Options of other programs that the pages speak of.
-FOREIGN = {"--debug", "--group", "--no-reload", "--noreload", "--reload", "--workers"}
+FOREIGN = {
+    "--debounce-interval",
+    "--debug",
+    "--delay",
+    "--group",
+    "--no-reload",
+    "--noreload",
+    "--reload",
+    "--reload-ignore-worker-failure",
+    "--workers",
+}
 
 # Variables of the environment that are nobody else's business.
 INTERNAL = {"EVRELOAD_PID", "EVRELOAD_SOCKETS"}
