@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -45,6 +46,15 @@ def runner(tmp_path):
     yield make
     for one in made:
         one.end()
+
+
+def test_what_its_page_shows_is_understood(monkeypatch):
+    text = (ROOT / "benchmarks/README.md").read_text()
+    shown = re.findall(r"^\S*tox -e bench(?: -- ([^#\n]*))?", text, re.MULTILINE)
+    assert len(shown) > 3
+    for arguments in shown:
+        monkeypatch.setattr(sys, "argv", ["bench", *arguments.split()])
+        command._options()
 
 
 def test_a_run_fills_in_the_report(tmp_path):
