@@ -73,10 +73,11 @@ MAY_IMPORT = {
         "_run",
         "_settings",
         "_sockets",
-        "_warm",
+        "_standby",
         "_watcher",
         "tornado",
     },
+    "_standby": {"_channel", "_run", "_settings", "_warm", "_watcher"},
     "_warm": {
         "_channel",
         "_family",

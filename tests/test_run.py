@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from evreload._run import Standby, cold
+from evreload._run import cold
 from evreload._settings import Options
 
 WRITER = """
@@ -72,22 +72,6 @@ def killed(run):
     """Kill the process of *run*, and leave it to be reaped."""
     os.kill(run.pid, signal.SIGKILL)
     os.waitid(os.P_PID, run.pid, os.WEXITED | os.WNOWAIT)
-
-
-def test_of_a_standby_that_was_just_killed_nothing_is_taken(cold_runs):
-    standby = Standby(cold_runs)
-    standby.make_ready()
-    pid = standby.pid
-    taken = standby.take({})
-    assert taken.pid == pid
-    taken.close()
-    standby.make_ready()
-    pid = standby.pid
-    killed(standby._run)
-    taken = standby.take({})
-    assert taken.pid != pid
-    taken.go(1.0)
-    taken.close()
 
 
 def test_a_run_that_was_just_killed_may_be_let_go(cold_runs):

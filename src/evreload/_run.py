@@ -16,7 +16,7 @@ from ._channel import Record, Records, pack
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of the program's first start
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from ._settings import Options
 
@@ -100,6 +100,11 @@ class Run:
             peeked, self._peeked = self._peeked, []
             return peeked
         return self._receive()
+
+    def has_ended(self) -> bool:
+        """Whether it can tell no more, though its end was not noticed yet."""
+        self.peek()
+        return self.has_hung_up
 
     def peek(self) -> list[Record]:
         """Return what was told so far, and keep it for `read`."""
@@ -195,43 +200,6 @@ class Run:
         except ValueError:  # a real-time signal
             name = f"signal {-self.status}"
         return f"program was killed by {name}"
-
-
-class Standby:
-    """The run that will be next, made by *start*: it is ready before it is needed."""
-
-    def __init__(self, start: Callable[[], Run]) -> None:
-        self._start = start
-        self._run: Run | None = None
-
-    @property
-    def pid(self) -> int | None:
-        """The process that stands by, if there is one."""
-        return self._run.pid if self._run else None
-
-    def make_ready(self) -> None:
-        """Start the interpreter of the next run, if there is none."""
-        if self._run is None:
-            with contextlib.suppress(OSError):  # then the next start will say so
-                self._run = self._start()
-
-    def take(self, changes: Collection[str]) -> Run:
-        """Return the next run: the one that is ready, unless *changes* are what it runs itself."""
-        run, self._run = self._run, None
-        if run is None:
-            return self._start()
-        imported = {record[2] for record in run.peek() if record[0] == _channel.FILE}
-        is_fresh = imported.isdisjoint(changes) and run.loaded.keys().isdisjoint(changes)
-        if is_fresh and not run.has_hung_up:  # as it has if it was killed a moment ago
-            return run
-        run.close()  # upon which it ends
-        return self._start()
-
-    def drop(self) -> None:
-        """Let it go, upon which it ends."""
-        if self._run:
-            self._run.close()
-            self._run = None
 
 
 def cold(options: Options) -> Run:

@@ -25,14 +25,13 @@ from ._handover import Handover
 from ._mailbox import Mailbox
 from ._modules import source
 from ._observers import News, Observers
-from ._run import Run, Standby, cold
+from ._run import Run
 from ._settings import Options
 from ._sockets import Shelf
-from ._warm import Warm
+from ._standby import Standby
 from ._watcher import Changes, Want, Watcher
 
 STARTING = 2.0  # seconds after which a program that binds no socket counts as up
-LEARNING_DELAY = 1.0  # seconds; imports come in bursts
 CLAIMING = 1.0  # seconds the program has to bind the other addresses after the first
 REPORT_DELAY = 0.02  # seconds; what changes until then is noticed all the same
 STANDBY_DELAY = 0.2  # seconds; the program goes first
@@ -49,8 +48,7 @@ class Supervisor:
         self._options = options
         self._run = first
         self._directory = _process.directory()
-        self._warm = Warm(options, self._want_files, self._renew_standby)
-        self._standby = Standby(lambda: self._warm.fork() or cold(options))
+        self._standby = Standby(options, first, self._want_files, self._protect)
         self._guardian = guardian
         self._handover = Handover(0, (), first.since, {})
         self._broken = Broken()
@@ -60,7 +58,6 @@ class Supervisor:
         self._ending = Ending(options, self._spared)
         self._announced = False
         self._cause = 0.0  # when that happened which the present run is for; by time.monotonic
-        self._is_learning = False
         self._interrupted = 0.0  # when; by time.monotonic
 
     def run(self) -> int:
@@ -175,8 +172,7 @@ class Supervisor:
             elif record[0] == _channel.BOUND:
                 serving_since = float(record[1])
             elif record[0] == _channel.MODULES:
-                self._warm.learn(run)
-                run.modules.clear()
+                self._standby.learn()
             elif record[0] == _channel.PREPARED:
                 self._ending.note_prepared(int(record[1]), record[2:])
             elif record[0] == _channel.RELOAD:
@@ -186,7 +182,7 @@ class Supervisor:
         if wants:
             self._watcher.receive(wants)
             if run.is_up:
-                self._learn_later(run, LEARNING_DELAY)
+                self._standby.learn_later()
         if serving_since:
             self._is_up(run, serving_since)
         return bool(records)
@@ -235,10 +231,7 @@ class Supervisor:
             if pid == self._guardian.pid:
                 self._guardian.replace()
                 self._protect()
-            if pid == self._standby.pid:
-                self._standby.drop()
-                self._protect()
-            self._warm.note_exit(pid)
+            self._standby.note_exit(pid)
             if pid == self._run.pid and self._run.status is None:
                 self._run.status = os.waitstatus_to_exitcode(status)
                 self._on_exit(self._run)
@@ -272,8 +265,7 @@ class Supervisor:
 
     def _distrust(self, run: Run) -> None:
         logger.warning("the start was warm, which may be why it failed; the next one is cold")
-        self._standby.drop()
-        self._warm.distrust()
+        self._standby.distrust()
         if not run.has_begun:
             self._restart_for({})
 
@@ -334,11 +326,9 @@ class Supervisor:
     def _begin(self, changes: Changes) -> None:
         if not _process.is_at(self._directory):  # another has its name: nobody is there yet
             _process.go_to(self._directory)
-            self._standby.drop()
-            self._warm.close()
+            self._standby.close()
         stale = self._watcher.stale()
         forget_bytecode({**changes, **stale})
-        self._warm.forget({**changes, **stale})
         run = self._standby.take({**changes, **stale})
         self._leave(self._run)
         run.go(self._options.grace, self._next_generation(changes, time.time_ns()))
@@ -359,33 +349,14 @@ class Supervisor:
         self._guardian.protect(*program, *self._spared() - {self._guardian.pid})
 
     def _spared(self) -> set[int]:
-        standby = self._standby.pid
-        return {self._guardian.pid, *self._warm.pids} | ({standby} if standby else set())
+        return {self._guardian.pid, *self._standby.pids}
 
     def _stand_by(self, run: Run) -> None:
         if run is self._run and not self._end.done():
             self._standby.make_ready()
-            self._protect()
-            self._learn(run)
-
-    # What the next run may find imported
 
     def _want_files(self, wants: set[Want]) -> None:
         self._watcher.receive({*wants})
-
-    def _renew_standby(self) -> None:
-        self._standby.drop()
-        self._stand_by(self._run)
-
-    def _learn_later(self, run: Run, delay: float) -> None:
-        if not self._is_learning:
-            self._is_learning = True
-            asyncio.get_running_loop().call_later(delay, self._learn, run)
-
-    def _learn(self, run: Run) -> None:
-        self._is_learning = False
-        if run is self._run and run.status is None and self._warm.is_behind(run):
-            run.ask_for_modules()
 
     def _next_generation(self, changes: Changes, since: int) -> str:
         """Begin another generation; return what to tell it."""
@@ -413,8 +384,7 @@ class Supervisor:
     async def _stop_everything(self, status: int) -> None:
         if self._task:
             self._task.cancel()
-        self._standby.drop()
-        self._warm.close()
+        self._standby.close()
         if status == INTERRUPTED and self._run.status is None:
             await self._ending.await_interrupted(self._run)
         await self._ending.stop(self._run)

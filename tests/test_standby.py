@@ -1,0 +1,64 @@
+"""The run that will be next, before it is."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no supervisor there")
+
+
+@pytest.fixture
+def standby(tmp_path):
+    from evreload._run import cold
+    from evreload._settings import Options
+    from evreload._standby import Standby
+
+    (tmp_path / "app.py").write_text("import time; time.sleep(1000)")
+    options = Options(target=[str(tmp_path / "app.py")])
+    started = set()
+
+    def note():
+        started.update(standby.pids)
+
+    standby = Standby(options, cold(options), lambda wants: None, note)
+    started.add(standby._present.pid)
+    yield standby
+    for pid in started:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def test_what_is_ready_is_taken(standby):
+    standby.make_ready()
+    (pid,) = standby.pids
+    assert standby.take({}).pid == pid
+    assert not standby.pids
+
+
+def test_of_what_was_just_killed_nothing_is_taken(standby):
+    standby.make_ready()
+    (pid,) = standby.pids
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    taken = standby.take({})
+    assert taken.pid != pid
+    taken.go(1.0)
+    taken.close()
+    os.kill(taken.pid, signal.SIGKILL)
+    os.waitpid(taken.pid, 0)
+
+
+def test_what_has_read_a_change_is_not_taken(standby):
+    standby.make_ready()
+    (pid,) = standby.pids
+    own = os.path.join(os.path.dirname(sys.modules["evreload"].__file__), "_child.py")
+    while own not in {record[-1] for record in standby._run.peek()}:
+        pass
+    taken = standby.take({own: None})
+    assert taken.pid != pid
+    taken.close()
+    os.waitpid(taken.pid, 0)
