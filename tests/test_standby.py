@@ -24,9 +24,12 @@ def standby(tmp_path):
     def note():
         started.update(standby.pids)
 
-    standby = Standby(options, cold(options), lambda wants: None, note)
-    started.add(standby._present.pid)
+    present = cold(options)
+    standby = Standby(options, present, lambda wants: None, note)
+    started.add(present.pid)
     yield standby
+    present.close()
+    standby.close()
     for pid in started:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
@@ -35,8 +38,10 @@ def standby(tmp_path):
 def test_what_is_ready_is_taken(standby):
     standby.make_ready()
     (pid,) = standby.pids
-    assert standby.take({}).pid == pid
+    taken = standby.take({})
+    assert taken.pid == pid
     assert not standby.pids
+    taken.close()
 
 
 def test_of_what_was_just_killed_nothing_is_taken(standby):
