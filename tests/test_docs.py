@@ -203,6 +203,13 @@ def test_every_obstacle_and_remedy_is_documented():
         assert text in page
 
 
+def test_all_that_is_public_is_in_the_changelog():
+    text = (ROOT / "CHANGELOG.md").read_text()
+    told = {"--help", "--version"} | set(re.findall(r"`(--[a-z-]+|\w+(?=\(\)`))", text))
+    options = {option for option in existing_options() if option.startswith("--")}
+    assert options | set(evreload.__all__) <= told
+
+
 def test_the_guide_shows_the_signature_of_start():
     assert evreload.start.__doc__
     signature = re.search(r"``(start\(.*\))``", evreload.start.__doc__)
