@@ -10,6 +10,7 @@ from typing import Any
 from .results import Table, figure
 
 OURS, THEIRS, LIMITS = "tab:orange", "tab:blue", "tab:gray"
+STYLES = ("-", "--", ":", "-.")
 WIDE = 30  # beyond this ratio of the largest to the smallest, the axis is logarithmic
 
 
@@ -57,15 +58,22 @@ def _bars(table: Table, axis: Any) -> None:
 
 def _lines(table: Table, axis: Any) -> None:
     places = [float(column.replace(",", "")) for column in table.columns]
+    lowest = 1.0
     for number, (name, cells) in enumerate(table.rows):
         points = [(x, y) for x, y in zip(places, cells, strict=False) if isinstance(y, float)]
         if points:
-            style = ("-", "--", ":", "-.")[number // 10 % 4]
-            width = 2.5 if "evreload" in name else 1.0
-            axis.plot(*zip(*points, strict=True), style, marker=".", linewidth=width, label=name)
+            style = STYLES[number // len(STYLES) % len(STYLES)]
+            drawn: dict[str, Any] = {"linewidth": 1.0}
+            if "evreload" in name:
+                style, drawn = STYLES[number % len(STYLES)], {"linewidth": 2.5, "color": OURS}
+            axis.plot(*zip(*points, strict=True), style, marker=".", label=name, **drawn)
+            lowest = min(lowest, *(y for _, y in points))
     axis.set_xscale("log")
-    axis.set_yscale("symlog", linthresh=1)
-    axis.set_ylim(bottom=0)
+    if lowest < 1:
+        axis.set_yscale("symlog", linthresh=1)
+        axis.set_ylim(bottom=0)
+    else:
+        axis.set_yscale("log")
     axis.set_xticks(places, table.columns)
     axis.minorticks_off()
     axis.set_xlabel(table.lines)

@@ -19,7 +19,8 @@ from .processes import Program, family, worked
 from .programs import copy_programs, save, write_programs
 
 LIMIT = 8.0  # seconds; an edit that is not answered for until then counts as lost
-PATCHING = 2.0  # seconds; likewise, where there is no start to wait for
+PATCHING = 2.0  # seconds; likewise, where nothing is restarted
+STARTS_WAITED_FOR = 2  # in addition, as long as a start of the program takes
 STARTING = 30.0  # seconds
 GET_READY = 1.5  # seconds between a restart and the next save, at least: none is to be lost
 PHASE = 0.3  # seconds, the longest pause before a save: none is in step with anybody's polling
@@ -48,6 +49,7 @@ class Runner:
             self.variables["STARTS"] = str(self._starts)
         self.program: Program | None = None
         self._served = 0.0
+        self._start = 0.0  # seconds that a start takes
 
     def attempt(self, deed: Callable[..., object], *arguments: object) -> None:
         """Do *deed* with it and *arguments*; if that fails, note why, and end it."""
@@ -74,8 +76,10 @@ class Runner:
         self._expect_answer()
 
     def _expect_answer(self) -> None:
-        if self.follow(time.perf_counter(), STARTING).lost:
+        seen = self.follow(time.perf_counter(), STARTING)
+        if seen.lost:
             raise TimeoutError(f"does not serve {self.value}")
+        self._start = seen.elapsed
 
     def ask(self, timeout: float) -> str:
         return ask(self.port, timeout)
@@ -85,7 +89,8 @@ class Runner:
 
     def follow(self, since: float, limit: float = LIMIT) -> Followed:
         """Wait for the answer of the program last saved."""
-        limit = min(limit, PATCHING) if self.contender.patches and self._served else limit
+        limit = min(limit, PATCHING) if self.contender.patches and self._start else limit
+        limit += STARTS_WAITED_FOR * self._start
         seen = follow(self.ask, self.value, since, limit, self.alive)
         tells = self.contender.tells
         if tells and self.program and (when := self.program.said(tells, since)):
