@@ -246,6 +246,7 @@ PEERS = (
         ("watchdog",),
         (*MODULE, "watchdog.watchmedo", "auto-restart", "-R", "-d", ".", "-p", "**/*.py",
          "--signal", "SIGTERM", "--", *PYTHON),
+        walks=True,  # when its queue of events overflows
     ),
     Contender(
         "jurigged",

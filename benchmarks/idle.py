@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .processes import family, memory, threads, woken, worked
+from .processes import family, grown, memory, threads, woken, worked
 from .programs import link_tree, write_others, write_programs
 from .results import Table
 from .runners import Runner, bare_starts, note, restarting, side_by_side
@@ -89,8 +89,8 @@ def _look(runners: Sequence[Runner], seconds: float, place: Path) -> dict[Runner
     calls = _system_calls(families, seconds, place)
     return {
         runner: Cost(
-            (b[0] - a[0]) / seconds,
-            (b[1] - a[1]) / seconds,
+            grown(a[0], b[0]) / seconds,
+            grown(a[1], b[1]) / seconds,
             number,
             len(pids),
             threads(pids),

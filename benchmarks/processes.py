@@ -136,28 +136,33 @@ def _tasks(pid: int) -> list[Path]:
     return list(Path(f"/proc/{pid}/task").iterdir())
 
 
-def _sum(pids: Sequence[int], count: Callable[[Path], float]) -> float:
-    total = 0.0
+def _count(pids: Sequence[int], count: Callable[[Path], float]) -> dict[Path, float]:
+    found = {}
     for pid in pids:
         with contextlib.suppress(OSError):
             for task in _tasks(pid):
                 with contextlib.suppress(OSError):
-                    total += count(task)
-    return total
+                    found[task] = count(task)
+    return found
 
 
-def worked(pids: Sequence[int]) -> float:
-    """Return how many seconds they have been on a processor, by the scheduler's own count."""
-    return _sum(pids, lambda task: int((task / "schedstat").read_text().split()[0]) / 1e9)
+def worked(pids: Sequence[int]) -> dict[Path, float]:
+    """Return how many seconds their threads were on a processor, by the scheduler's own count."""
+    return _count(pids, lambda task: int((task / "schedstat").read_text().split()[0]) / 1e9)
 
 
-def woken(pids: Sequence[int]) -> float:
-    """Return how often they went to sleep of their own accord, and so must have been woken."""
-    return _sum(pids, lambda task: _found(r"^voluntary_ctxt_switches:\s+(\d+)", task / "status"))
+def woken(pids: Sequence[int]) -> dict[Path, float]:
+    """Return how often their threads went to sleep themselves, and so must have been woken."""
+    return _count(pids, lambda task: _found(r"^voluntary_ctxt_switches:\s+(\d+)", task / "status"))
+
+
+def grown(before: dict[Path, float], after: dict[Path, float]) -> float:
+    """Return by how much a count has grown, over all threads that are still there."""
+    return sum(number - before.get(task, 0) for task, number in after.items())
 
 
 def threads(pids: Sequence[int]) -> int:
-    return int(_sum(pids, lambda task: 1))
+    return len(_count(pids, lambda task: 1))
 
 
 def memory(pids: Sequence[int]) -> float:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .client import Followed, ask, follow, free_port
 from .contenders import BARE, EVRELOAD, ORACLE, PEERS, Contender, present
-from .processes import Program, family, worked
+from .processes import Program, family, grown, worked
 from .programs import copy_programs, save, write_programs
 
 LIMIT = 8.0  # seconds; an edit that is not answered for until then counts as lost
@@ -123,9 +123,9 @@ class Runner:
             self.program.end()
         self.program = None
 
-    def load(self) -> float:
+    def load(self) -> dict[Path, float]:
         """Return the processor time that it took, of all its processes."""
-        return worked(family(self.program.pid)) if self.program else 0.0
+        return worked(family(self.program.pid)) if self.program else {}
 
     @property
     def times(self) -> list[float]:
@@ -236,7 +236,7 @@ def settle(runners: Sequence[Runner]) -> list[Runner]:
     for _ in range(CALM):
         before = [one.load() for one in runners]
         time.sleep(LOOK)
-        loads = [one.load() - load for one, load in zip(runners, before, strict=True)]
+        loads = [grown(load, one.load()) for one, load in zip(runners, before, strict=True)]
         busy = [one for one, load in zip(runners, loads, strict=True) if load > BUSY * LOOK]
         if not busy:
             return []
