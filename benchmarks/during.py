@@ -13,7 +13,7 @@ from .scale import Scale
 
 MODULES = 50
 PAUSE = 0.3  # seconds that the program takes after it imported what is edited
-LIMIT = 4.0  # seconds until the second edit counts as lost
+LIMIT = 5.0  # seconds, and the time of two starts, until the second edit counts as lost
 AT_ONCE = 10  # contenders at a time: they mostly wait
 
 
