@@ -524,7 +524,7 @@ def test_with_reuse_port_each_worker_claims_its_own():
 
 
 def test_descriptors_meant_for_another_process_are_not_taken(monkeypatch):
-    from evreload._sockets import Carried
+    from evreload._carried import Carried
 
     monkeypatch.setenv(Carried.VARIABLE, json.dumps([os.getpid() + 1, {"[]": [0]}]))
     carried = Carried()

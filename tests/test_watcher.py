@@ -10,7 +10,7 @@ import time
 import pytest
 from conftest import await_tick
 
-from evreload import _git, _watcher
+from evreload import _git, _settling, _watcher
 from evreload._observers import EVERYWHERE, News
 from evreload._watcher import Want, Watcher
 
@@ -486,15 +486,15 @@ def test_a_hard_link_has_no_writer(run, top):
         os.link(top / "other", top / "file")
         watching.news("file", unfinished=True)
         assert await watching.changes() == {"file"}
-        assert time.monotonic() - watching.watcher.first_news < _watcher.PATIENCE
+        assert time.monotonic() - watching.watcher.first_news < _settling.PATIENCE
 
     run(test)
 
 
 @pytest.mark.parametrize("at_work", ["git", "git, writing", "a writer", "somebody"])
 def test_nobody_starves_the_reload(run, top, monkeypatch, at_work):
-    monkeypatch.setattr(_watcher, "PATIENCE", 0.1)
-    monkeypatch.setattr(_watcher, "GIT_PATIENCE", 0.3)
+    monkeypatch.setattr(_settling, "PATIENCE", 0.1)
+    monkeypatch.setattr(_settling, "GIT_PATIENCE", 0.3)
     _git._repository.cache_clear()
     if "git" in at_work:
         (top / ".git").mkdir()

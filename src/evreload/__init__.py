@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
     from tornado.ioloop import IOLoop
 
+    from ._carried import Carried
     from ._child import Child
     from ._modules import Imports
     from ._reloader import Reloader
     from ._settings import Settings
-    from ._sockets import Carried
 
     T = TypeVar("T")
 
@@ -240,8 +240,8 @@ def _imports() -> Imports:
 
 
 @_once
-def _carried() -> Carried:
-    from ._sockets import Carried
+def _carried_sockets() -> Carried:
+    from ._carried import Carried
 
     return Carried()
 
@@ -253,7 +253,7 @@ def _story() -> Reloader | Child:
     if not _stories:
         from ._reloader import Reloader
 
-        _stories.append(Reloader(_imports(), _carried))
+        _stories.append(Reloader(_imports(), _carried_sockets))
     return _stories[0]
 
 
@@ -297,4 +297,4 @@ def _checked(*args: Any, **kwargs: Any) -> Settings:
 if not _is_off():
     _imports()  # a module that is not found leaves no trace but this
     if "EVRELOAD_SOCKETS" in environ:
-        _carried()  # or whatever this program runs would inherit them
+        _carried_sockets()  # or whatever this program runs would inherit them

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ._broken import Broken
+    from ._carried import Carried
     from ._handover import Handover
     from ._hooks import Hook
     from ._observers import News, Observers
     from ._settings import Settings
-    from ._sockets import Carried
     from ._watcher import Changes, Want, Watcher
 
 ARMING_PATIENCE = 2.0  # seconds that a fork, or `stop`, waits for the first survey to end
@@ -319,7 +319,7 @@ class Reloader:
             self._restart(sound)
 
     def _has_carried(self) -> bool:
-        return "evreload._sockets" in sys.modules  # or it was never asked for
+        return "evreload._carried" in sys.modules  # or it was never asked for
 
     def _stale(self) -> Changes:
         return self._watcher.stale() if self._watcher else {}

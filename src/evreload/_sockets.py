@@ -4,8 +4,7 @@ Under the command, the program's `bind` and `listen` are intercepted, where Pyth
 the supervisor keeps each listening descriptor, and the next program's `bind` to the same address
 receives it. Connections made meanwhile wait in the kernel, and are answered by the new code.
 `Keeper` is the program's end, on its own threads; `Shelf` is the supervisor's, on its loop.
-Descriptors go over a socket pair that only our own child has inherited. `Carried` is for a
-process that begins again in place: it takes its sockets along.
+Descriptors go over a socket pair that only our own child has inherited.
 """
 
 from __future__ import annotations
@@ -224,75 +223,6 @@ class Shelf:
                 self._kept.remove((key, descriptor))
                 self._claimed.discard(descriptor)
                 os.close(descriptor)
-
-
-class Carried:
-    """The sockets that `evreload.bind_sockets` made, taken along through an exec."""
-
-    VARIABLE = "EVRELOAD_SOCKETS"  # whose they are, and for each call its descriptors; JSON
-
-    def __init__(self) -> None:
-        self._unclaimed = self._inherited()
-        self._bound: dict[str, list[socket.socket]] = {}
-
-    def bind(self, port: int, *arguments: Any) -> list[socket.socket]:
-        """Do what `tornado.netutil.bind_sockets` does, or return what it did in the last run."""
-        import json
-
-        from tornado.netutil import bind_sockets
-
-        call = json.dumps([port, *arguments], default=str)
-        if call in self._unclaimed and port:
-            sockets = [socket.socket(fileno=number) for number in self._unclaimed.pop(call)]
-            for sock in sockets:
-                sock.setblocking(False)
-        else:
-            sockets = bind_sockets(port, *arguments)
-        self._bound[call] = sockets
-        return sockets
-
-    def hand_over(self) -> dict[str, str]:
-        """Let the sockets pass through an exec; return the environment that names them."""
-        import json  # not for the command's program, which pays for all that is imported here
-
-        bound = {
-            call: [sock.fileno() for sock in sockets if sock.fileno() != -1]
-            for call, sockets in self._bound.items()
-        }
-        carried = {**self._unclaimed, **bound}
-        self._set_inheritable(carried, True)
-        return {self.VARIABLE: json.dumps([os.getpid(), carried])}
-
-    def take_back(self) -> None:
-        """Undo `hand_over`: the exec has failed."""
-        for sockets in self._bound.values():
-            for sock in sockets:
-                sock.set_inheritable(False)
-
-    def drop_unclaimed(self) -> None:
-        """Close what the program did not ask for again: it would swallow connections."""
-        while self._unclaimed:
-            for number in self._unclaimed.popitem()[1]:
-                os.close(number)
-
-    def _inherited(self) -> dict[str, list[int]]:
-        import json
-
-        try:
-            owner, carried = json.loads(os.environ.pop(self.VARIABLE))
-        except (KeyError, ValueError, TypeError):
-            return {}  # nothing was carried
-        if owner != os.getpid():
-            return {}
-        self._set_inheritable(carried, False)
-        return dict(carried)
-
-    @staticmethod
-    def _set_inheritable(carried: dict[str, list[int]], value: bool) -> None:
-        for numbers in carried.values():
-            for number in numbers:
-                with contextlib.suppress(OSError):  # closed behind our back
-                    os.set_inheritable(number, value)
 
 
 def _key(sock: socket.socket, address: Any) -> Key | None:

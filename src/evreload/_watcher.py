@@ -14,17 +14,13 @@ from typing import NamedTuple
 
 from tornado.ioloop import IOLoop
 
-from . import _git
 from ._files import Fingerprint, Status, differing, file_time, look
 from ._observers import News, Observers
 from ._patterns import Ignored, by_default
 from ._routes import Routes
+from ._settling import Settling
 
 SLICE = 0.002  # seconds of surveying before the loop gets its turn
-PATIENCE = 3.0  # seconds after which changes are acted upon, settled or not
-GIT_PATIENCE = 30.0  # the same, for as long as git goes on: half of its work may not even run
-MANY_FILES = 8  # times the debounce
-NEXT_LOOK = 0.02  # seconds between two looks at whether git, or a writer, has finished
 UNKNOWN = Fingerprint(-1, -1, -1, -1)
 NEW = 0  # nanoseconds since the epoch: older than whatever the program knows
 
@@ -67,7 +63,6 @@ class Watcher:
     ) -> None:
         self._connect = connect
         self._deliver = deliver
-        self._debounce = debounce
         self._excused = excused
         self._ignored = ignored
         self._left_out: Ignored = lambda path: by_default(path) or ignored(path) or left_out(path)
@@ -85,11 +80,9 @@ class Watcher:
         self._up: int | None = None  # when the program was; nanoseconds since the epoch
         self._early: set[str] = set()
         self._candidates: set[str] = set()
-        self._unfinished: set[str] = set()
         self._delivered: Changes = {}
-        self._settling = self._was_at_work = False
         self._asked: set[str] = set()  # of which there was news
-        self.first_news = self._last_news = 0.0  # of the latest changes; by time.monotonic
+        self._settling = Settling(debounce, self._candidates, self._is_new, self._judge)
 
     @property
     def entries(self) -> dict[str, set[str] | None]:
@@ -147,6 +140,11 @@ class Watcher:
             self._observers = None
 
     @property
+    def first_news(self) -> float:
+        """When the latest changes began; by time.monotonic."""
+        return self._settling.began
+
+    @property
     def is_surveying(self) -> bool:
         """Whether something wanted is not armed yet."""
         return bool(self._todo)
@@ -178,13 +176,8 @@ class Watcher:
         self._todo.update(dict.fromkeys(touched))
         if not path or self._routes.is_junction(path) or path in self._scanned:
             self._survey_all()
-        if unfinished and touched:
-            self._unfinished.add(path)
-        else:
-            self._unfinished.discard(path)
-        if touched:
-            self._last_news = time.monotonic()
-        elif path not in self.entries and self._holds_wanted(os.path.dirname(path)):
+        self._settling.note(path, matters=bool(touched), unfinished=unfinished)
+        if not touched and path not in self.entries and self._holds_wanted(os.path.dirname(path)):
             rule = self._left_out(path)
             logger.debug("%s: %s", path, f"ignored ({rule})" if rule else "not imported")
 
@@ -226,7 +219,7 @@ class Watcher:
         if self._todo:
             IOLoop.current().add_callback(self._survey_a_slice)
         elif self._candidates:
-            self._settle()
+            self._settling.begin()
 
     def _step(self) -> None:
         """Arm one path, then look at it: in this order nothing goes unseen."""
@@ -300,48 +293,8 @@ class Watcher:
 
     # What goes out
 
-    def _settle(self) -> None:
-        """Act after some quiet, when nobody is at work any more, or out of patience."""
-        if not self._settling:
-            self._settling = True
-            self._was_at_work = False
-            self.first_news = self._last_news = time.monotonic()
-            self._wait_for_quiet()
-
-    def _wait_for_quiet(self) -> None:
-        now = time.monotonic()
-        quiet = self._last_news + self._debounce * self._patience() - now
-        impatient = now - self.first_news >= PATIENCE and not self._git_goes_on(now)
-        if not impatient and quiet > 0:
-            IOLoop.current().call_later(quiet, self._wait_for_quiet)
-        elif not impatient and self._at_work():
-            IOLoop.current().call_later(NEXT_LOOK, self._wait_for_quiet)
-        else:
-            self._settling = False
-            self._judge()
-
-    def _git_goes_on(self, now: float) -> bool:
-        return (
-            now - self.first_news < GIT_PATIENCE
-            and now - self._last_news < PATIENCE
-            and _git.at_work(self._candidates)
-        )
-
-    def _patience(self) -> int:
-        """Be quick for a lone save.
-
-        Where several files change, a tool is at work; and what is new may be about to be renamed.
-        """
-        is_new = any(self._running[path] is None for path in self._candidates)
-        return MANY_FILES if is_new or len(self._candidates) > 1 else 1
-
-    def _at_work(self) -> bool:
-        self._unfinished = {path for path in self._unfinished if _may_be_open(path)}
-        at_work = bool(self._unfinished) or _git.at_work(self._candidates)
-        if at_work and not self._was_at_work:
-            logger.debug("waiting for %s to finish", "a writer" if self._unfinished else "git")
-        self._was_at_work = at_work
-        return at_work
+    def _is_new(self, path: str) -> bool:
+        return self._running[path] is None
 
     def _judge(self) -> None:
         changes = {}
@@ -367,12 +320,3 @@ class Watcher:
             return True
         # Told late, that is. What is older was moved here, or linked to, who knows when.
         return self._began <= here.ctime_ns and (self._up is None or here.ctime_ns < self._up)
-
-
-def _may_be_open(path: str) -> bool:
-    """Whether *path*, which was created, may still be waiting to be closed by its writer.
-
-    A link is created at one stroke, and nobody will close it.
-    """
-    here = look(path, follow=False)
-    return bool(here and here.links == 1 and not here.is_link and not here.is_directory)
