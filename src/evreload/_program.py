@@ -95,6 +95,8 @@ def _new_main() -> ModuleType:
     if "__annotations__" in globals():  # this varies with the version
         main.__dict__.update(__annotations__={})
     sys.modules["__main__"] = main
+    if "__mp_main__" in sys.modules:  # multiprocessing was imported in advance
+        sys.modules["__mp_main__"] = main
     return main
 
 
