@@ -149,14 +149,15 @@ WORKERS = """
 import concurrent.futures, multiprocessing, os, sys, threading, time
 import helper
 
-def work(number):
-    return number * number, os.getppid()
+class Square:
+    def __init__(self, number):
+        self.value = number * number
 
 if __name__ == "__main__":
     for method in ("fork", "spawn", "forkserver"):
         context = multiprocessing.get_context(method)
         with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as pool:
-            print(method, [square for square, _ in pool.map(work, range(4))], flush=True)
+            print(method, [square.value for square in pool.map(Square, range(4))], flush=True)
         queue = context.Queue()
         process = context.Process(target=queue.put, args=(method,))
         process.start()
@@ -288,10 +289,23 @@ spec.loader.exec_module(importlib.util.module_from_spec(spec))
         ("import socket\nlistener = socket.socket()", "it opens a socket"),
         ("import os\npipe = os.pipe()", "it keeps open pipe:"),
         ("import helper", "it imports helper"),
+        ("DATA = open(__file__)", "it keeps open /"),
+        ("import tempfile\nplace = tempfile.mkdtemp()", "it makes /"),
+        ("import os\nos.chdir('/')", "it changes the working directory"),
         (FAILING, "RuntimeError: too early"),
         (BY_PATH, "aside.py"),
     ],
-    ids=["thread", "socket", "pipe", "project", "failing", "by path"],
+    ids=[
+        "thread",
+        "socket",
+        "pipe",
+        "project",
+        "file",
+        "temporary",
+        "directory",
+        "failing",
+        "by path",
+    ],
 )
 def test_what_cannot_be_warm_is_left_out_with_whatever_imports_it(app, tmp_path, culprit, why):
     site = installed(
@@ -322,6 +336,34 @@ def test_what_cannot_be_warm_is_left_out_with_whatever_imports_it(app, tmp_path,
     save(app, 2)
     app.line("ready 2")
     app.line("False False False True")
+
+
+def test_modules_that_import_each_other_are_imported_in_the_order_of_the_program(app, tmp_path):
+    site = installed(
+        app,
+        tmp_path,
+        first="NAME = 1\nfrom second import OTHER",
+        second="from first import NAME\nOTHER = 2",
+    )
+    body = 'print("first" in before, "second" in before, flush=True)'
+    imports = "sys, os\nbefore = set(sys.modules)\nimport time, colorsys, first"
+    start(app, COUNTING.format(imports=imports, body=body), **site)
+    app.line("False False")
+    app.line(IN_ADVANCE)
+    assert not app.count("not imported in advance")
+    save(app, 2)
+    app.line("True True")
+
+
+def test_who_would_use_gevent_or_eventlet_if_they_were_there_is_warm(app, tmp_path):
+    polite = "try:\n    import eventlet\nexcept ImportError:\n    eventlet = None"
+    site = installed(app, tmp_path, polite=polite)
+    body = 'print("polite", "polite" in before, flush=True)'
+    imports = "sys, os\nbefore = set(sys.modules)\nimport time, colorsys, polite"
+    start(app, COUNTING.format(imports=imports, body=body), **site)
+    app.line(IN_ADVANCE)
+    save(app, 2)
+    app.line("polite True")
 
 
 def test_a_module_whose_import_ends_the_process_is_left_out(app, tmp_path):
@@ -404,12 +446,37 @@ def test_killed_fork_servers_are_done_without(app):
     start(app, counting())
     for value in (2, 3):
         program = int(app.line(f"ready {value - 1}").split()[3])
-        app.line("in advance")
-        for pid in children(app) - {program}:
-            if was_forked(pid):
-                os.kill(pid, signal.SIGKILL)
+
+        def servers(program=program):
+            return [pid for pid in children(app) - {program} if was_forked(pid)]
+
+        for pid in until(servers, "there is a fork server"):
+            os.kill(pid, signal.SIGKILL)
         save(app, value)
     app.line("ready 3")
+
+
+NO_GRANDCHILDREN = """
+import sys
+forks = []
+
+def hook(event, arguments):
+    if event == "os.fork" and "helper" not in sys.modules:
+        forks.append(event)
+        if len(forks) > 1:
+            raise OSError("no more processes")
+
+sys.addaudithook(hook)
+"""
+
+
+def test_a_fork_server_that_cannot_fork_is_done_without(app, tmp_path):
+    site = installed(app, tmp_path, scarce=NO_GRANDCHILDREN)
+    start(app, counting("helper, colorsys, scarce"), **site)
+    app.line("ready 1")
+    app.line("the fork server does not fork: it has ended")
+    save(app, 2)
+    assert is_cold(app.line("ready 2"))
 
 
 def test_who_waits_for_a_signal_is_not_sent_one(app):

@@ -18,17 +18,18 @@ from ._channel import Records, pack
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from types import ModuleType
+    from collections.abc import Iterable, Iterator
+    from types import FrameType
     from typing import Any
 
     from ._modules import Imports
 
-ALWAYS_COLD = ("gevent", "eventlet")  # they replace what everybody else has imported
-THREADS = ("_thread.start_new_thread", "_thread.start_joinable_thread")
+TEMPORARY = ("tempfile.mkstemp", "tempfile.mkdtemp")
+THREADS = ("_thread.start_new_thread", "_thread.start_joinable_thread")  # from Python 3.12 on
+MAKING = (*TEMPORARY, *THREADS, "socket.__new__", "os.chdir")
 WISHES = (_channel.OUTSIDE, _channel.INSIDE, _channel.COLD, _channel.PRELOAD)
 MOST_PIPES = 3
-SHARED = ("socket:", "pipe:", "anon_inode:")  # descriptors that two runs cannot both have
+MEMORY = "/dev/shm/"  # unlike a device, it has a content
 LONGEST_REASON = 200  # characters
 
 
@@ -56,7 +57,7 @@ class ForkServer:
                         return mode
         except KeyboardInterrupt:
             os._exit(130)
-        except OSError:  # the supervisor has died while it was told something
+        except OSError:  # the supervisor has died while it was told something, or no fork works
             os._exit(1)
 
     def _report(self, *record: str) -> None:
@@ -81,15 +82,15 @@ class ForkServer:
         for path, read in self._imports.so_far(_process.STARTED):
             self._report(_channel.FILE, str(read), path)
         outside = Outside(wishes[_channel.OUTSIDE], wishes[_channel.INSIDE])
-        guard = Guard(self._imports, outside, [*ALWAYS_COLD, *wishes[_channel.COLD]])
+        guard = Guard(self._imports, outside, wishes[_channel.COLD])
         silence = ("ignore", None, Warning, None, 0)  # the first run has warned already
         warnings.filters.insert(0, silence)  # type: ignore[attr-defined]
         for name in wishes[_channel.PRELOAD]:
             self._report(_channel.LOADING, name)
             guard.load(name)
         guard.dismiss()
-        if silence in warnings.filters:
-            warnings.filters.remove(silence)  # type: ignore[attr-defined]
+        # Not one that is merely equal: a package may want silence, too.
+        warnings.filters[:] = [one for one in warnings.filters if one is not silence]  # type: ignore[index]
         for name, why in guard.left_out.items():
             self._report(_channel.LEFT_OUT, name, why)
         if was_batch:
@@ -124,10 +125,14 @@ class ForkServer:
                 return _process.mode_for(pipes, warm=True)
             os.write(sender, str(program).encode())
             os._exit(0)
-        os.waitpid(between, 0)
-        self._report(_channel.FORKED, os.read(receiver, 32).decode())
-        for descriptor in (receiver, sender, *pipes):
+        for descriptor in (sender, *pipes):
             os.close(descriptor)
+        os.waitpid(between, 0)
+        told = os.read(receiver, 32)
+        os.close(receiver)
+        if not told:
+            raise ChildProcessError("there is no room for another process")
+        self._report(_channel.FORKED, told.decode())
         return None
 
     def _own(self) -> tuple[int, ...]:
@@ -174,27 +179,32 @@ class Guard:
         self._imports = imports
         self._outside = outside
         self._cold = set(cold)
-        self._socket_makers: list[list[str]] = []
+        self._latest: list[str] = []  # what was imported when last we looked, outermost first
+        self._makers: dict[str, list[str]] = {}  # of traces: what was imported then
+        self._temporary: set[str] = set()
         self.left_out: dict[str, str] = {}
         self._on_exec = imports.listen("exec", self._check_file)
-        for event in THREADS:
-            imports.listen(event, lambda arguments: self._leave_out("it starts a thread"))
-        imports.listen("socket.__new__", self._note_socket)
+        for event in MAKING:
+            imports.listen(event, self._look_now)
+        for event in TEMPORARY:
+            imports.listen(event, self._note_temporary)
         sys.meta_path.insert(0, self)
 
     def dismiss(self) -> None:
         """Let everything be imported again."""
         sys.meta_path.remove(self)
         self._imports.listen("exec", self._on_exec)
-        for event in (*THREADS, "socket.__new__"):
+        for event in MAKING:
             self._imports.listen(event, None)
 
     def load(self, name: str) -> None:
         """Import the module *name*, unless it is left out."""
         if name in sys.modules or self._is_cold(name):
             return
-        before, threads = _descriptors(), _thread._count()
         known = set(self.left_out)
+        self._latest = [name]
+        before = self._traces()
+        self._makers = {trace: [] for trace in before}
         try:
             __import__(name)
         except Cold:
@@ -202,23 +212,23 @@ class Guard:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # SystemExit, too
-            self.left_out[name] = f"{type(error).__name__}: {error}"[:LONGEST_REASON]
-        if opened := _descriptors() - before:
-            for makers in self._socket_makers:
-                self._leave_out("it opens a socket", makers)
-            self.left_out.setdefault(name, f"it keeps open {', '.join(sorted(opened))}")
-        if _thread._count() > threads:
-            self.left_out.setdefault(name, "it starts a thread")
-        self._socket_makers.clear()
+            why = f"{type(error).__name__}: {error}"[:LONGEST_REASON]
+            self._leave_out(why, _modules(_frames_of(error)) or [name])
+        self._look([])
+        for trace, why in self._traces().items():
+            if trace not in before:
+                self._leave_out(why, self._makers.get(trace) or [name])
         for found in self.left_out.keys() - known:
             self._cold.add(found)
             sys.modules.pop(found, None)  # whoever imports it next shall be found, too
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
         """Refuse to find what is left out."""
+        importing = _modules(_frames())
         if self._is_cold(name):
-            self._leave_out(f"it imports {name}")
+            self._leave_out(f"it imports {name}", importing)
             raise Cold(name)
+        self._look([*importing, name])
 
     def _is_cold(self, name: str) -> bool:
         parts = name.split(".")
@@ -229,45 +239,80 @@ class Guard:
             self._on_exec(arguments)
         name = getattr(arguments[0], "co_filename", "")
         if name.endswith((".py", ".pyc")) and os.path.abspath(name) not in self._outside:
-            self._leave_out(f"it runs {name}")
+            self._leave_out(f"it runs {name}", _modules(_frames()))
 
-    def _note_socket(self, arguments: object) -> None:
-        self._socket_makers.append(_being_imported())
+    def _look_now(self, arguments: object) -> None:
+        self._look(_modules(_frames()))
 
-    def _leave_out(self, why: str, chain: list[str] | None = None) -> None:
-        """Leave out what is being imported just now: the last because of *why*."""
-        chain = _being_imported() if chain is None else chain
+    def _note_temporary(self, arguments: tuple[Any, ...]) -> None:
+        self._look_now(arguments)
+        self._temporary.add(arguments[0])
+
+    def _look(self, importing: list[str]) -> None:
+        """Take what was imported until now for the maker of what has come to be since.
+
+        Python's own modules are not: they have just been imported by the one that is.
+        """
+        for trace in self._traces().keys() - self._makers.keys():
+            self._makers[trace] = self._latest
+        while importing and importing[-1].partition(".")[0] in sys.stdlib_module_names:
+            importing.pop()
+        self._latest = importing
+
+    def _traces(self) -> dict[str, str]:
+        """Return what an import may leave behind that two runs cannot share, and what to say."""
+        traces = {name: f"it keeps open {name}" for name in _descriptors()}
+        traces |= {name: "it opens a socket" for name in traces if name.startswith("socket:")}
+        traces |= {f"thread {n}": "it starts a thread" for n in range(_thread._count())}
+        traces |= {path: f"it makes {path}" for path in filter(os.path.exists, self._temporary)}
+        traces[f"in {_process.directory()}"] = "it changes the working directory"
+        return traces
+
+    def _leave_out(self, why: str, chain: list[str]) -> None:
+        """Leave out those of *chain*: the last because of *why*."""
         for outer, inner in zip(chain, chain[1:], strict=False):  # noqa: RUF007  # itertools
             self.left_out.setdefault(outer, f"it imports {inner}")
         if chain:
             self.left_out.setdefault(chain[-1], why)
 
 
-def _being_imported() -> list[str]:
-    """Return the names of the modules whose import has begun but not ended, outermost first."""
-    return [
-        name
-        for name, module in list(sys.modules.items())
-        if getattr(_spec(module), "_initializing", False)
-    ]
+def _frames() -> Iterator[FrameType]:
+    """Yield the frames of whoever calls, innermost first."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame:
+        yield frame
+        frame = frame.f_back
 
 
-def _spec(module: ModuleType) -> object:
-    try:
-        return object.__getattribute__(module, "__dict__").get("__spec__")
-    except AttributeError:  # anything may be in sys.modules
-        return None
+def _frames_of(error: BaseException) -> list[FrameType]:
+    """Return the frames that *error* passed through, innermost first."""
+    frames = []
+    trace = error.__traceback__
+    while trace:
+        frames.append(trace.tb_frame)
+        trace = trace.tb_next
+    return frames[::-1]
+
+
+def _modules(frames: Iterable[FrameType]) -> list[str]:
+    """Return the names of the modules that run in *frames*, outermost first."""
+    names = [frame.f_globals.get("__name__") for frame in frames if _is_of_module(frame)]
+    return [name for name in reversed(names) if name and name != "__main__"]
+
+
+def _is_of_module(frame: FrameType) -> bool:
+    return frame.f_code.co_name == "<module>"
 
 
 def _descriptors() -> set[str]:
-    """Return what open descriptors lead to, of the kinds that a fork must not share."""
+    """Return what open descriptors lead to, of the kinds that runs must not share."""
     found = set()
     for number in os.listdir("/proc/self/fd"):
         try:
             found.add(os.readlink(f"/proc/self/fd/{number}"))
         except OSError:  # the listing's own
             continue
-    return {name for name in found if name.startswith(SHARED)}
+    return {name for name in found if not name.startswith("/dev/") or name.startswith(MEMORY)}
 
 
 def _schedule(usual: int, other: int) -> bool:

@@ -222,7 +222,7 @@ class _Missing:
 
 
 def imported() -> Iterator[tuple[str, bool, list[str]]]:
-    """Yield the name of each module, in the order in which their imports began.
+    """Yield the name of each module, in the order in which their imports ended.
 
     With it, whether one of Python's own loaders has loaded it, and the file or directories it
     is from. Modules by another name than their own are left out, and what has no name at all.

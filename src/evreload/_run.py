@@ -45,7 +45,7 @@ class Run:
         *loaded* are the files that it has read by then, and when.
         """
         self.loaded = loaded
-        self.files: set[str] = set()  # that it has read since
+        self.files: dict[str, None] = {}  # that it has read since, in order
         self.modules: list[Record] = []  # that it has imported, after it was asked
         self.has_begun = False
         self.has_bound = False
@@ -128,7 +128,7 @@ class Run:
         elif kind == _channel.SPAWNED:
             self._may_have_written_anything = True
         elif kind == _channel.FILE:
-            self.files.add(words[1])
+            self.files.setdefault(words[1])
         elif kind == _channel.MODULE:
             self.modules.append(tuple(words))
         elif kind == _channel.BOUND:

@@ -29,6 +29,7 @@ FORK_TIMEOUT = 5.0  # seconds; a fork takes some milliseconds
 MOST_ATTEMPTS = 6  # to find out what may not be imported in advance
 MOST_FAILURES = 2  # of warm starts, after which there are no more
 NOWHERE = Outside((), ())
+ALWAYS_COLD = ("gevent", "eventlet")  # they replace what everybody else has imported
 PATCHING = {"gevent.monkey", "eventlet.patcher"}
 OURS = __name__.partition(".")[0]
 
@@ -75,20 +76,21 @@ class Warm:
     def is_behind(self, run: Run) -> bool:
         """Whether *run* has imported what the next one might find imported."""
         return self._is_on and any(
-            path in self._outside for path in run.files - self._considered - run.loaded.keys()
+            path in self._outside
+            for path in run.files.keys() - self._considered - run.loaded.keys()
         )
 
     def learn(self, run: Run) -> None:
         """Take in what *run* has told of its modules."""
         if not self._is_on:
             return
-        self._considered |= run.files
+        self._considered |= run.files.keys()
         if told := {name for name, *_ in run.modules} & PATCHING:
             logger.warning("every start is cold: %s replaces what others import", told.pop())
             self._is_on = False
             self.close()
             return
-        names, others = self._sort(run.modules)
+        names, others = self._sort(run)
         for server in (self._next, self._server):
             if server:
                 if not set(names) <= server.names:
@@ -98,13 +100,16 @@ class Warm:
             self._attempts = 0
             self._prepare(names, others)
 
-    def _sort(self, modules: Iterable[Record]) -> tuple[list[str], list[str]]:
-        """Part the names of *modules* into those to import in advance, and those never to."""
+    def _sort(self, run: Run) -> tuple[list[str], list[str]]:
+        """Part the names of the modules into those to import in advance, and those never to."""
         names, others = [], []
-        for name, loader, *places in modules:
-            if name.partition(".")[0] == OURS:
+        for name, loader, *places in _as_begun(run):
+            top = name.partition(".")[0]
+            if top == OURS:
                 continue
-            if loader == "plain" and all(place in self._outside for place in places):
+            if top in ALWAYS_COLD:
+                others.append(name)
+            elif loader == "plain" and all(place in self._outside for place in places):
                 names.append(name)
             elif places:
                 others.append(name)
@@ -201,9 +206,9 @@ class Warm:
     def _drop(self, server: Server) -> None:
         asyncio.get_running_loop().remove_reader(server.reports)
         server.close()
+        self._considered.clear()
         if server is self._server:
             self._server = None
-            self._considered.clear()
         if server is self._next:
             self._next = None
 
@@ -274,6 +279,16 @@ class Server:
         """End it at once: there is nothing in it to lose."""
         kill_all(lambda: family(self.pid))
         self._run.close()
+
+
+def _as_begun(run: Run) -> list[Record]:
+    """Return the modules of *run* in the order in which their imports began.
+
+    They come in that in which they ended, in which modules that import each other may fail.
+    """
+    order = {path: number for number, path in enumerate([*run.loaded, *run.files])}
+    last = len(order)  # what has no file has come with something that has
+    return sorted(run.modules, key=lambda module: order.get((*module, "")[2], last))
 
 
 def _outside() -> list[str]:
