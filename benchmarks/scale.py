@@ -12,8 +12,6 @@ FEW = (
     "tornado.autoreload",
     "uvicorn, watchfiles",
     "gunicorn, inotify",
-    "Django",
-    "watchfiles",
     "nodemon",
     "bun --hot",
 )
@@ -48,7 +46,7 @@ class Scale:
     preloaded: tuple[int, ...]  # modules
     idle: float  # seconds
     ways: int  # starts of which our own cost is taken
-    loops: tuple[int, int]  # modules
+    loops: tuple[int, ...]  # modules
     looking: float  # seconds that the idle loop is looked at
     hooks: int  # saves to the reload hook
     lags: int  # programs of which the loop's lag is taken
@@ -92,7 +90,7 @@ class Scale:
             preloaded=(100,),
             idle=3,
             ways=3,
-            loops=(100, 500),
+            loops=(500,),
             looking=2,
             hooks=2,
             lags=1,
