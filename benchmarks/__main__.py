@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import signal
 import tempfile
 import time
 import traceback
@@ -46,6 +47,9 @@ MEASURES: dict[str, Callable[[Path, Scale], list[Table]]] = {
 def main() -> int:
     """Run the measures named on the command line, or all; fail if any of them does."""
     options = _options()
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # ends what it started, as Ctrl-C does
     scale = Scale.quick() if options.quick else Scale.full()
     if options.only:
         scale = dataclasses.replace(scale, only=tuple(options.only))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -72,6 +73,22 @@ def test_a_run_fills_in_the_report(tmp_path):
     assert f"evreload {kept['versions']['evreload']}" in report.read_text()
 
 
+def test_it_ends_what_it_started_when_it_is_ended(tmp_path):
+    command = [sys.executable, "-m", "benchmarks", "broken", "--quick", "--only", "evreload"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        [*command, "--results", tmp_path], cwd=ROOT, env=environment, stderr=subprocess.PIPE
+    ) as process:
+        while b"round 1" not in process.stderr.readline():
+            assert process.poll() is None
+        pids = runners.family(process.pid)
+        process.terminate()
+        process.stderr.read()
+    assert len(pids) > 2
+    wait_for_the_end_of(pids)
+    assert not list(tmp_path.glob("benchmark-*"))
+
+
 def test_nobody_is_measured_under_an_unknown_name():
     assert "there is no 'evereload'" in run("restart", "--only", "evereload").stderr
     assert "there is no 'restarts'" in run("restarts").stderr
@@ -131,6 +148,10 @@ def test_all_that_came_of_a_contender_is_ended(runner):
     pids = runners.family(one.program.pid)
     assert len(pids) > 1
     one.end()
+    wait_for_the_end_of(pids)
+
+
+def wait_for_the_end_of(pids: list[int]) -> None:
     until = time.monotonic() + 10
     while any(map(runs, pids)):
         assert time.monotonic() < until
