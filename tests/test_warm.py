@@ -248,6 +248,15 @@ def test_a_changed_package_is_imported_anew(app, tmp_path):
     app.line("parcel 22")
 
 
+def test_a_new_module_of_the_project_takes_the_place_of_an_installed_one(app, tmp_path):
+    site = installed(app, tmp_path, parcel="CONTENT = 1")
+    start(app, counting("colorsys, parcel", "print('parcel', parcel.CONTENT, flush=True)"), **site)
+    app.line(IN_ADVANCE)
+    app.write("parcel/__init__.py", "CONTENT = 'of the project'")
+    save(app, 2)
+    app.line("parcel of the project")
+
+
 # What is left out
 
 

@@ -54,7 +54,8 @@ class Standby:
 
     def take(self, changes: Collection[str]) -> Run:
         """Return the next run: the one that is ready, unless it has read one of *changes*."""
-        self._warm.forget(changes)
+        if self._warm.forget(changes):
+            self._drop()
         if self._run and (self._run.has_ended() or self._has_read(self._run, changes)):
             self._drop()
         self._present, self._run = self._run or self._start(), None

@@ -8,6 +8,7 @@ its files changes, or when the program imports more. Without one, the next start
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import select
@@ -115,15 +116,20 @@ class Warm:
                 others.append(name)
         return names, others
 
-    def forget(self, changes: Collection[str]) -> None:
-        """Let go of what has read one of *changes*: it is not what the program would read."""
+    def forget(self, changes: Collection[str]) -> bool:
+        """Let go of what is not what the program would import, now that there are *changes*.
+
+        Return whether that is what the next run was forked by.
+        """
+        forked_by = self._server
         for server in (self._server, self._next):
             if server:
                 self._take_in(server)
-                if not server.files.keys().isdisjoint(changes):
+                if not server.files.keys().isdisjoint(changes) or server.is_shadowed:
                     logger.debug("what was imported in advance has changed")
                     self._drop(server)
                     self._left_out = dict.fromkeys(self._options.cold, "you said so")
+        return self._server is not forked_by
 
     def distrust(self) -> None:
         """Make the next start cold, since this one has failed, and may have for being warm."""
@@ -227,14 +233,20 @@ class Server:
         self.loading = ""
         self.is_ready = False
         self._forked: int | None = None
+        self._project = outside.directories(False)
+        self._own_names = _names_in(self._project)
         self._run = Run(lambda pipes: _process.spawn(target, pipes, forks=True), keep_sockets=True)
         self.pid = self._run.pid
         self.reports = self._run.reports
         self._run.widen(PIPE_SIZE)
-        self._run.tell(_channel.OUTSIDE, *outside.directories(True))
-        self._run.tell(_channel.INSIDE, *outside.directories(False))
-        self._run.tell(_channel.COLD, *cold)
-        self._run.tell(_channel.PRELOAD, *names)
+        try:
+            self._run.tell(_channel.OUTSIDE, *outside.directories(True))
+            self._run.tell(_channel.INSIDE, *self._project)
+            self._run.tell(_channel.COLD, *cold)
+            self._run.tell(_channel.PRELOAD, *names)
+        except OSError:
+            self.close()
+            raise
 
     def __len__(self) -> int:
         return len(self.ordered)
@@ -242,6 +254,12 @@ class Server:
     @property
     def is_there(self) -> bool:
         return not self._run.has_hung_up
+
+    @property
+    def is_shadowed(self) -> bool:
+        """Whether the project has come to have a module by the name of one that is in there."""
+        new = _names_in(self._project) - self._own_names
+        return any(name.partition(".")[0] in new for name in self.ordered)
 
     def read(self) -> set[Want]:
         """Take in what it has told; return the files it has read."""
@@ -279,6 +297,15 @@ class Server:
         """End it at once: there is nothing in it to lose."""
         kill_all(lambda: family(self.pid))
         self._run.close()
+
+
+def _names_in(directories: Iterable[str]) -> set[str]:
+    """Return the names of what might be modules in *directories*."""
+    names: set[str] = set()
+    for directory in directories:
+        with contextlib.suppress(OSError):  # it is gone, or it is a file
+            names |= {entry.partition(".")[0] for entry in os.listdir(directory)}
+    return names
 
 
 def _as_begun(run: Run) -> list[Record]:
