@@ -408,6 +408,18 @@ def test_a_program_that_is_patched_is_always_cold(app, tmp_path):
     assert is_cold(app.line("ready 2"))
 
 
+def test_if_python_itself_starts_a_thread_all_starts_are_cold(app, tmp_path):
+    site = installed(app, tmp_path)
+    with (tmp_path / "hook" / "sitecustomize.py").open("a") as file:
+        file.write(THREAD)
+    body = "import threading\nprint(threading.active_count(), 'threads', flush=True)"
+    start(app, counting(body=body), **site)
+    app.line("2 threads")
+    app.line("every start is cold: Python starts a thread before the program begins")
+    save(app, 2)
+    app.line("2 threads")
+
+
 def test_a_project_beneath_a_watched_directory_is_cold_even_if_installed(app, tmp_path):
     site = installed(app, tmp_path, parcel="CONTENT = 1")
     body = 'print("parcel", "parcel" in before, flush=True)'

@@ -43,6 +43,7 @@ COLD = "cold"  # modules that it may not import
 PRELOAD = "preload"  # modules to import, in this order, now
 LOADING = "loading"  # a module
 LEFT_OUT = "left out"  # a module, and why; after that it must not fork
+UNFIT = "unfit"  # to fork, ever; why
 READY = "ready"  # to fork
 FORK = "fork"  # a program for the pipes sent to its service
 FORKED = "forked"  # its process id

@@ -87,9 +87,7 @@ class Warm:
             return
         self._considered |= run.files.keys()
         if told := {name for name, *_ in run.modules} & PATCHING:
-            logger.warning("every start is cold: %s replaces what others import", told.pop())
-            self._is_on = False
-            self.close()
+            self._give_up(f"{told.pop()} replaces what others import")
             return
         names, others = self._sort(run)
         for server in (self._next, self._server):
@@ -171,7 +169,9 @@ class Warm:
             asyncio.get_running_loop().remove_reader(server.reports)
         for name, why in server.left_out.items():
             self._leave_out(name, why)
-        if server is self._next and server.is_ready:
+        if server.unfit:
+            self._give_up(server.unfit)
+        elif server is self._next and server.is_ready:
             if server.left_out:
                 self._drop(server)
                 self._try_again(server)
@@ -195,10 +195,14 @@ class Warm:
         self._attempts += 1
         names = [name for name in server.ordered if name not in self._left_out]
         if self._attempts == MOST_ATTEMPTS or not names:
-            logger.warning("every start is cold: too little can be imported in advance")
-            self._is_on = False
+            self._give_up("too little can be imported in advance")
         else:
             self._prepare(names, server.cold)
+
+    def _give_up(self, why: str) -> None:
+        logger.warning("every start is cold: %s", why)
+        self._is_on = False
+        self.close()
 
     def _replace(self, server: Server) -> None:
         if self._server:
@@ -230,6 +234,7 @@ class Server:
         self.cold = cold
         self.files: dict[str, int] = {}  # and when they were read
         self.left_out: dict[str, str] = {}
+        self.unfit = ""  # or why it is
         self.loading = ""
         self.is_ready = False
         self._forked: int | None = None
@@ -274,6 +279,8 @@ class Server:
                     self.loading = words[0]
                 elif kind == _channel.LEFT_OUT:
                     self.left_out[words[0]] = words[1]
+                elif kind == _channel.UNFIT:
+                    self.unfit = words[0]
                 elif kind == _channel.READY:
                     self.is_ready = True
                 elif kind == _channel.FORKED:
