@@ -477,6 +477,20 @@ def test_killed_fork_servers_are_done_without(app):
     app.line("ready 3")
 
 
+def test_the_next_run_goes_on_if_somebody_has_stopped_it(app):
+    start(app, counting())
+    app.line(IN_ADVANCE)
+
+    def forks():
+        found = [pid for pid in children(app) if was_forked(pid)]
+        return len(found) == 2 and found
+
+    for pid in until(forks, "the fork server has forked"):
+        os.kill(pid, signal.SIGSTOP)
+    save(app, 2)
+    assert not is_cold(app.line("ready 2"))
+
+
 NO_GRANDCHILDREN = """
 import sys
 forks = []

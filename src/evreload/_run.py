@@ -83,6 +83,7 @@ class Run:
         self.since = time.time_ns()
         with contextlib.suppress(BrokenPipeError):  # it was killed, and will be reaped
             self.tell(_channel.GO, str(grace), *handed_over)
+            self.signal(signal.SIGCONT)  # somebody may have stopped it
 
     def tell(self, *record: str) -> None:
         """Tell the process something. Raises OSError if it has ended, or doesn't take it."""
