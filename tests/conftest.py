@@ -214,6 +214,10 @@ class App:
     def close(self) -> None:
         if self.process is None:
             return
+        if "COVERAGE_PROCESS_CONFIG" in os.environ:  # who is killed does not tell what it ran
+            self.process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(5)
         # The session is ours alone: whatever the program left behind ends with it.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import DEADLINE, assert_gone, is_alive
 
-from evreload._family import descendants, family, kill_all, marked
+from evreload._family import _by_ps, descendants, family, kill_all, marked
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="only there are orphans found, and processes awaited"
@@ -226,3 +227,10 @@ def test_what_was_started_before_the_command_is_none_of_its_business(app):
     app.signal(signal.SIGTERM)
     app.wait()
     assert all(map(is_alive, before))
+
+
+def test_ps_knows_the_family_where_proc_does_not():
+    with subprocess.Popen(["sleep", "60"]) as child:
+        assert child.pid in _by_ps()(os.getpid())
+        assert child.pid not in _by_ps()(child.pid)
+        child.kill()

@@ -471,6 +471,22 @@ def test_in_place_who_connects_while_the_program_is_broken_is_answered_later(app
     assert answers[0].startswith("2 ")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="too much of an environment there")
+def test_in_place_who_cannot_restart_lets_others_in_again(app, port):
+    giant = "import os\nos.environ['GIANT'] = 'x' * 10_000_000\n"
+    forget = 'os.environ.pop(self.get_argument("forget", ""), None)\n        '
+    app.write("helper.py", "VALUE = 0")
+    app.write("app.py", giant + IN_PLACE.replace("self.write(", forget + "self.write("))
+    app.start("app.py", str(port))
+    app.armed()
+    pid = until(port, 0)
+    app.write("helper.py", "VALUE = 1")
+    assert app.line("cannot restart").endswith("; still running the previous version")
+    assert until(port, 0) == pid
+    assert until(port, 0, "/?forget=GIANT") == pid
+    assert restart(app, port, 2) == pid
+
+
 # The rooms
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -578,3 +579,72 @@ def test_it_is_refused_elsewhere_in_one_sentence(monkeypatch, capsys, tmp_path):
     assert capsys.readouterr().err == (
         "evreload: --warm needs Linux; leave it out, and every start is cold\n"
     )
+
+
+# The rooms
+
+GUARDED = """
+import json, sys, sysconfig
+from evreload._forkserver import Guard, Outside
+from evreload._modules import Imports
+
+project, site, *names = sys.argv[1:]
+sys.path += [project, site]
+imports = Imports()
+imports.begin(lambda path, read: None)
+outside = Outside([sysconfig.get_path("stdlib"), site], [project])
+guard = Guard(imports, outside, ["unwanted"])
+for name in names:
+    guard.load(name)
+told = dict(guard.left_out)
+here = [name for name in names if name in sys.modules]
+guard.dismiss()
+import unwanted
+print(json.dumps([told, here]))
+"""
+
+
+def test_each_is_left_out_for_its_own_reason(tmp_path):
+    """All in one process, which need not be the one that forks."""
+    modules = {
+        "starter": THREAD,
+        "opener": "import socket\nlistener = socket.socket()",
+        "piper": "import os\npipe = os.pipe()",
+        "maker": f"import tempfile\nplace = tempfile.mkdtemp(dir='{tmp_path}')",
+        "mover": "import os\nos.chdir('/')",
+        "failing": "1 / 0",
+        "leaver": "raise SystemExit(3)",
+        "insider": "import ours",
+        "unwanted": "",
+        "asker": "import unwanted.part",
+        "friend": "import innocent, starter",
+        "innocent": "import colorsys",
+    }
+    site, project = tmp_path / "site", tmp_path / "project"
+    site.mkdir()
+    project.mkdir()
+    (project / "ours.py").touch()
+    for name, text in modules.items():
+        (site / f"{name}.py").write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-c", GUARDED, project, site, *modules],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    told, here = json.loads(done.stdout)
+    assert here == ["innocent"]
+    found = {name: why.partition("/")[0].partition("pipe:")[0] for name, why in told.items()}
+    assert found == {
+        "starter": "it starts a thread",
+        "opener": "it opens a socket",
+        "piper": "it keeps open ",
+        "maker": "it makes ",
+        "mover": "it changes the working directory",
+        "failing": "ZeroDivisionError: division by zero",
+        "leaver": "SystemExit: 3",
+        "insider": "it runs ",
+        "asker": "it imports unwanted",
+        "friend": "it imports starter",
+    }
