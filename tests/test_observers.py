@@ -238,6 +238,16 @@ class TestInotify:
         inotify._reader._inotify_fd = os.open("/dev/null", os.O_RDONLY)  # for `stop` to close
 
 
+@on_linux
+def test_that_it_was_stopped_is_no_news(told, entries, died, top):
+    from evreload._observers.inotify import Inotify
+
+    inotify = Inotify(told.put, entries, died.set)
+    inotify.arm(str(top))
+    inotify.stop()
+    assert told.empty()
+
+
 def failing(number):
     """Return a stand-in for a function of libc that fails."""
     import ctypes

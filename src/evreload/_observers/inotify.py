@@ -78,6 +78,8 @@ class Inotify:
 
     def stop(self) -> None:
         """Close the descriptor and wait for the thread: before a fork nothing may be left."""
+        for watch in self._watches.values():
+            watch.live = False  # that it is no more is no news
         self._reader.stop()
         self._reader.join()
 
