@@ -36,6 +36,7 @@ def shown() -> dict[str, list[str]]:
 
 INDEX = "needs the package index; it is what the tests themselves are run by"
 MEASURES = "measures for minutes, or for half an hour"
+LONG = "takes hours; a short version is among the tests"
 GLOBAL = "would reach other people's processes"
 
 # What is not run here: why, and the test that stands for it.
@@ -66,6 +67,10 @@ NOT_RUN = {
     "pkill -USR1 -f 'evreload server.py'": (
         GLOBAL,
         "test_supervisor.py::test_sigusr1_restarts_by_hand",
+    ),
+    ".venv/bin/tox -e soak -- tests/test_soak.py tests/test_faults.py": (
+        LONG,
+        "test_soak.py::test_the_last_content_is_served_and_nothing_grows",
     ),
     ".venv/bin/tox -e bench": (MEASURES, "test_benchmarks.py::test_a_run_fills_in_the_report"),
     **{
