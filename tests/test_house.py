@@ -81,14 +81,15 @@ MAY_IMPORT = {
     "_warm": {
         "_channel",
         "_family",
-        "_forkserver",
+        "_guard",
         "_modules",
         "_process",
         "_run",
         "_settings",
         "_watcher",
     },
-    "_forkserver": {"_channel", "_modules", "_process", "_sockets"},
+    "_forkserver": {"_channel", "_guard", "_modules", "_process", "_sockets"},
+    "_guard": {"_modules", "_process"},
     "_carried": {"tornado"},
     "_child": {
         "tornado",

@@ -585,7 +585,7 @@ def test_it_is_refused_elsewhere_in_one_sentence(monkeypatch, capsys, tmp_path):
 
 GUARDED = """
 import json, sys, sysconfig
-from evreload._forkserver import Guard, Outside
+from evreload._guard import Guard, Outside
 from evreload._modules import Imports
 
 project, site, *names = sys.argv[1:]

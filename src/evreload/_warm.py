@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Iterable
 from . import _channel, _process
 from ._channel import Record
 from ._family import family, kill_all
-from ._forkserver import Outside
+from ._guard import Outside
 from ._modules import source
 from ._run import PIPE_SIZE, Run
 from ._settings import Options
