@@ -12,7 +12,7 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parent.parent
 OUTSIDE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "benchmarks")
-SHOWN = (".md", ".png", ".svg", "")
+SHOWN = (".json", ".md", ".png", ".svg", "")
 FRONT = "about.md"  # a README.md at the top would take the place of index.md
 
 LINK = re.compile(r"(?<=\]\()(?!\w+:|#)[^)\s#]+")
