@@ -29,6 +29,9 @@ import pytest
 from evreload._family import kill_all, marked
 from evreload._files import file_time
 
+# What is ignored is inherited: where this runs in the background, nobody could press Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 WARMING = 4  # seconds; a program that ends by a signal never tells what it has imported
 DEADLINE = 30  # seconds; generous, since it only matters when something is wrong
 

@@ -112,6 +112,7 @@ def test_a_contender_that_ends_is_reported(runner):
     assert one.failed == "does not serve 0; it last printed: no such thing"
 
 
+@pytest.mark.soak
 def test_a_contender_that_notices_nothing_is_reported(runner, monkeypatch):
     monkeypatch.setattr(runners, "LIMIT", 0.5)
     one = runner(*ORACLE.command)

@@ -237,7 +237,7 @@ def test_one_inotify_instance_and_as_many_threads_however_many_directories(app, 
 
 
 @WAYS
-@pytest.mark.parametrize("restarts", [25, pytest.param(200, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("restarts", [10, pytest.param(200, marks=pytest.mark.soak)])
 def test_restarts_leave_nothing_open(app, way, restarts):
     many_modules(app, 1)
     run(app, way)

@@ -134,7 +134,11 @@ def repository(app, origin):
     return Repository(app, str(origin))
 
 
-@WAYS
+@pytest.mark.parametrize(
+    "way",
+    [pytest.param((), marks=pytest.mark.soak), ("-m", "evreload")],
+    ids=["start", "command"],
+)
 def test_an_operation_is_one_reload(repository, way):
     repository.git("switch", "-qc", "other")
     repository.commit(1)
@@ -196,6 +200,7 @@ def test_a_rebase_with_conflicts_ends_with_the_final_state(repository, way):
     repository.serves_what_is_there()
 
 
+@pytest.mark.soak
 def test_a_rebase_of_many_commits_ends_with_the_final_state(repository):
     repository.git("switch", "-qc", "topic")
     for value in range(20):
@@ -209,6 +214,7 @@ def test_a_rebase_of_many_commits_ends_with_the_final_state(repository):
     repository.serves_what_is_there()
 
 
+@pytest.mark.soak
 def test_an_operation_that_takes_long_is_one_reload(repository):
     app = repository.app
     app.write(".gitattributes", "module1[0257]0.py filter=slow")
