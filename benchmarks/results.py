@@ -7,6 +7,8 @@ import os
 import platform
 import re
 import statistics
+import sys
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +16,13 @@ from typing import Any
 
 Cell = float | str | None
 SPREAD = ("median", "p90", "worst")
+
+
+def without_places(text: str) -> str:
+    """Return *text* without where this machine keeps Python, and what is temporary."""
+    for place in (sys.prefix, sys.base_prefix, tempfile.gettempdir()):
+        text = text.replace(place, "...")
+    return text
 
 
 @dataclass
@@ -39,7 +48,7 @@ class Table:
 
     def fail(self, name: str, reason: str) -> None:
         self.add(name, "failed")
-        self.remarks.append(f"{name} failed: {reason}.")
+        self.remarks.append(f"{name} failed: {without_places(reason)}.")
 
     def column(self, name: str) -> list[tuple[str, float]]:
         """Return the numbers in a column."""

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -92,6 +93,13 @@ def test_it_ends_what_it_started_when_it_is_ended(tmp_path):
 def test_nobody_is_measured_under_an_unknown_name():
     assert "there is no 'evereload'" in run("restart", "--only", "evereload").stderr
     assert "there is no 'restarts'" in run("restarts").stderr
+
+
+def test_no_table_tells_where_this_machine_keeps_things(tmp_path):
+    table = results.Table("times", ["ms"])
+    table.fail("it", f"no {sys.base_prefix}/lib, no {tmp_path}/app")
+    assert sys.base_prefix not in str(table)
+    assert tempfile.gettempdir() not in str(table)
 
 
 def test_a_measure_that_fails_stops_no_other(monkeypatch, tmp_path, capsys):
