@@ -415,7 +415,7 @@ def test_the_working_directory_is_made_anew(app, way, target):
 @WAYS
 @pytest.mark.parametrize("watched", [False, True], ids=["beside", "watched"])
 @pytest.mark.parametrize(
-    ("files", "seconds"), [(2_000, 2), pytest.param(20_000, 60, marks=pytest.mark.soak)]
+    ("files", "seconds"), [(2_000, 4), pytest.param(20_000, 60, marks=pytest.mark.soak)]
 )
 def test_thousands_of_files_change_for_a_while(app, way, watched, files, seconds):
     where = "tree/{}" if watched else "tree"  # in the very directory that a module lies in

@@ -57,6 +57,20 @@ def run(tmp_path):
 # Imports, as they happen
 
 
+def test_what_comes_from_bytecode_may_be_as_old_as_the_program(run):
+    """Two saves of one size within a second: the second would be taken for what was read."""
+    code = """
+    import py_compile
+    py_compile.compile("late.py")
+    imports.began = 10**18
+    import late
+    import other
+    """
+    notes, _, _ = run(code)
+    assert notes["late.py"] == 10**18 - 10_000_000
+    assert notes["other.py"] > 10**18
+
+
 def test_an_import_is_told_at_once_and_what_was_imported_before_at_the_end(run):
     before = time.time_ns()
     notes, so_far, _ = run("import late")

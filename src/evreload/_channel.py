@@ -31,7 +31,7 @@ MODULE = "module"  # a name; "plain" if Python's own loaders loaded it; its file
 MODULES = "modules"  # that was all of them
 
 # To the program.
-GO = "go"  # begin; seconds for requests in progress, what is handed over to this run, if anything
+GO = "go"  # begin; seconds for requests in progress, since when, what is handed over, if anything
 PREPARE = "prepare"  # seconds for requests in progress, the paths that changed
 HOLD = "hold"  # let no more connections in: it is about to be stopped
 TELL = "tell"  # which modules it has imported

@@ -67,6 +67,7 @@ class Child:
         self._wished: dict[int, float] = {}  # by this process, and those it was forked from
         self._handover: Handover | None = None
         self._changed: frozenset[str] | None = None
+        imports.began = self._since
         imports.begin(self._note, self._on_write)
         imports.listen("socket.bind", self._on_bind)
         if self._service:
@@ -101,7 +102,8 @@ class Child:
             for record in self._records.feed(data):
                 if record[0] == _channel.GO:
                     self._grace = float(record[1])
-                    for told in record[2:]:
+                    self._imports.began = int(record[2])
+                    for told in record[3:]:
                         os.environ[VARIABLE] = told
                         self._is_first = False
                     return

@@ -70,6 +70,7 @@ class ForkServer:
         if _thread._count():  # of sitecustomize, say
             self._report(_channel.UNFIT, "Python starts a thread before the program begins")
         was_batch = _schedule(os.SCHED_OTHER, os.SCHED_BATCH)  # nobody waits for us
+        self._imports.began = _process.STARTED
         self._imports.begin(lambda path, read: self._report(_channel.FILE, str(read), path))
         for path, read in self._imports.so_far(_process.STARTED):
             self._report(_channel.FILE, str(read), path)

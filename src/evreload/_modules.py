@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Listener = Callable[[tuple[Any, ...]], None]
 
 # The clock that stamps files ticks coarsely: a file may seem this much older than it is.
+UNKNOWN = 1  # for a time that nobody has told yet
 COARSE_CLOCK = 10_000_000  # nanoseconds
 
 # To ask each of thousands of modules again, for every new one, would hold up the loop.
@@ -44,6 +45,9 @@ class Imports:
     """
 
     def __init__(self) -> None:
+        # When the program did. What came from bytecode may be older than its file by as much:
+        # Python trusts bytecode if the size of the file and the second of its time are the same.
+        self.began = UNKNOWN
         self._note: Note | None = None
         self._wrote: Callable[[str], object] = lambda path: None
         self._noted: dict[str, int] = {}  # while there was nobody to take note
@@ -101,7 +105,7 @@ class Imports:
         """
         for noted in list(self._noted):
             if read := self._noted.pop(noted, 0):  # or another thread has just told of it
-                yield noted, read
+                yield noted, unknown if read == UNKNOWN else read
         found = []
         familiar = 0
         for name in reversed(list(sys.modules)):  # the latest come last
@@ -183,10 +187,11 @@ class Imports:
         # Templates are compiled under their own names, and their engines reload them.
         if name.endswith(CODE) and name not in self._known:
             self._known.add(name)
-            self._tell(os.path.abspath(name), self._compiled.pop(name, 0) or time.time_ns())
+            self._tell(os.path.abspath(name), self._compiled.pop(name, 0) or self.began)
 
     def _tell(self, path: str, read: int) -> None:
-        read -= COARSE_CLOCK
+        if read != UNKNOWN:
+            read -= COARSE_CLOCK
         # First noted, then told: whoever begins to listen meanwhile misses nothing.
         self._noted[path] = read
         if self._note and self._noted.pop(path, None):

@@ -217,6 +217,7 @@ class Reloader:
             ignored=_patterns.by_globs(settings.ignore),
         )
         self._broken: Broken = Broken()
+        self._imports.began = self.handover.since
         self._imports.begin(lambda path, read: mailbox.put(Want(path, read)))
         return watcher
 

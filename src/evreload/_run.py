@@ -78,11 +78,11 @@ class Run:
                 os.close(reports)
                 os.close(requests)
 
-    def go(self, grace: float, *handed_over: str) -> None:
-        """Let the program begin."""
-        self.since = time.time_ns()
+    def go(self, grace: float, *handed_over: str, since: int = 0) -> None:
+        """Let the program begin; what is saved *since* then, if not since now, it may not know."""
+        self.since = since or time.time_ns()
         with contextlib.suppress(BrokenPipeError):  # it was killed, and will be reaped
-            self.tell(_channel.GO, str(grace), *handed_over)
+            self.tell(_channel.GO, str(grace), str(self.since), *handed_over)
             self.signal(signal.SIGCONT)  # somebody may have stopped it
 
     def tell(self, *record: str) -> None:

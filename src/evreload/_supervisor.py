@@ -62,7 +62,9 @@ class Supervisor:
 
     def run(self) -> int:
         """Supervise until the end; return the status to exit with."""
-        return asyncio.run(self._supervise())
+        status = asyncio.run(self._supervise())
+        self._run.close()
+        return status
 
     async def _supervise(self) -> int:
         loop = asyncio.get_running_loop()
@@ -327,11 +329,12 @@ class Supervisor:
         if not _process.is_at(self._directory):  # another has its name: nobody is there yet
             _process.go_to(self._directory)
             self._standby.close()
+        since = time.time_ns()  # what is saved from here on, the next run may not know
         stale = self._watcher.stale()
         forget_bytecode({**changes, **stale})
         run = self._standby.take({**changes, **stale})
         self._leave(self._run)
-        run.go(self._options.grace, self._next_generation(changes, time.time_ns()))
+        run.go(self._options.grace, self._next_generation(changes, since), since=since)
         self._run = run
         self._ending.begin_run()
         self._watch_anew(stale, run.since)
