@@ -80,6 +80,8 @@ class Program:
 
     def last_words(self) -> str:
         """Return the last line that it printed, of those that are not about a request."""
+        if not self.alive():
+            self._reader.join(1)  # it may not have come to the end of what was printed
         with self._news:
             words = (line for _, line in reversed(self._lines) if line and "GET /" not in line)
             return next(words, "nothing was printed")
