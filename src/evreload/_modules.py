@@ -187,7 +187,8 @@ class Imports:
         # Templates are compiled under their own names, and their engines reload them.
         if name.endswith(CODE) and name not in self._known:
             self._known.add(name)
-            self._tell(os.path.abspath(name), self._compiled.pop(name, 0) or self.began)
+            otherwise = self.began if name.endswith(".py") else time.time_ns()
+            self._tell(os.path.abspath(name), self._compiled.pop(name, 0) or otherwise)
 
     def _tell(self, path: str, read: int) -> None:
         if read != UNKNOWN:
