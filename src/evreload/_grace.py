@@ -79,14 +79,18 @@ def _servers() -> Iterator[Any]:
     yield from found
 
 
+def _connections(servers: list[Any]) -> list[Any]:
+    return [connection for server in servers for connection in server._connections]
+
+
 def _has_newcomer(servers: list[Any]) -> bool:
     """Whether somebody who has just been let in is about to ask."""
-    return any(one.stream._total_write_index == 0 for each in servers for one in each._connections)
+    return any(one.stream._total_write_index == 0 for one in _connections(servers))
 
 
 def _part_with_idle(servers: list[Any]) -> None:
     """Close what is kept alive between two requests, before the next one comes, and is lost."""
-    for connection in [one for server in servers for one in server._connections]:
+    for connection in _connections(servers):
         stream = connection.stream
         answered = stream._total_write_index > 0
         if answered and not stream._read_buffer_size and not _is_busy(connection):
@@ -94,8 +98,7 @@ def _part_with_idle(servers: list[Any]) -> None:
 
 
 def _unfinished(servers: list[Any]) -> list[str]:
-    connections = [one for server in servers for one in server._connections]
-    busy = {connection.stream: connection for connection in connections if _is_busy(connection)}
+    busy = {one.stream: one for one in _connections(servers) if _is_busy(one)}
     if not busy:
         return []
     for stream in _endless():

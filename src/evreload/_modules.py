@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     Note = Callable[[str, int], object]
     Listener = Callable[[tuple[Any, ...]], None]
 
-# The clock that stamps files ticks coarsely: a file may seem this much older than it is.
 UNKNOWN = 1  # for a time that nobody has told yet
+# The clock that stamps files ticks coarsely: a file may seem this much older than it is.
 COARSE_CLOCK = 10_000_000  # nanoseconds
 
 # To ask each of thousands of modules again, for every new one, would hold up the loop.

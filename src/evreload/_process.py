@@ -180,7 +180,7 @@ STARTED = _started()  # the sooner it is asked, the more exactly it can be told
 def worker_command(command: list[str], pipes: Iterable[int], program: int) -> list[str]:
     """Return what runs *command*, Python's, as a worker of the process *program*."""
     flags, _ = split(command[1:])
-    return [command[0], *flags, RUNNER, f"{','.join(map(str, pipes))}{OF}{program}", *command]
+    return [command[0], *flags, RUNNER, f"{mode_for(pipes)}{OF}{program}", *command]
 
 
 def mode_for(pipes: Iterable[int], *, warm: bool = False, forks: bool = False) -> str:

@@ -60,7 +60,7 @@ class Warm:
     @property
     def pids(self) -> set[int]:
         """The processes that are neither the program nor have descended from it."""
-        return {server.pid for server in (self._server, self._next) if server}
+        return {server.pid for server in self._servers()}
 
     def fork(self) -> Run | None:
         """Return a run with everything imported in advance, if that can be had."""
@@ -90,12 +90,8 @@ class Warm:
             self._give_up(f"{told.pop()} replaces what others import")
             return
         names, others = self._sort(run)
-        for server in (self._next, self._server):
-            if server:
-                if not set(names) <= server.names:
-                    break
-                return
-        if names:
+        latest = self._next or self._server
+        if names and not (latest and set(names) <= latest.names):
             self._attempts = 0
             self._prepare(names, others)
 
@@ -120,13 +116,12 @@ class Warm:
         Return whether that is what the next run was forked by.
         """
         forked_by = self._server
-        for server in (self._server, self._next):
-            if server:
-                self._take_in(server)
-                if not server.files.keys().isdisjoint(changes) or server.is_shadowed:
-                    logger.debug("what was imported in advance has changed")
-                    self._drop(server)
-                    self._left_out = dict.fromkeys(self._options.cold, "you said so")
+        for server in self._servers():
+            self._take_in(server)
+            if not server.files.keys().isdisjoint(changes) or server.is_shadowed:
+                logger.debug("what was imported in advance has changed")
+                self._drop(server)
+                self._left_out = dict.fromkeys(self._options.cold, "you said so")
         return self._server is not forked_by
 
     def distrust(self) -> None:
@@ -137,8 +132,8 @@ class Warm:
 
     def note_exit(self, pid: int) -> None:
         """Take note that a process has ended; one of ours should not have."""
-        for server in (self._server, self._next):
-            if server and server.pid == pid:
+        for server in self._servers():
+            if server.pid == pid:
                 self._take_in(server)
                 failed = server is self._next and server.loading
                 self._drop(server)
@@ -147,9 +142,11 @@ class Warm:
                     self._try_again(server)
 
     def close(self) -> None:
-        for server in (self._server, self._next):
-            if server:
-                self._drop(server)
+        for server in self._servers():
+            self._drop(server)
+
+    def _servers(self) -> list[Server]:
+        return [server for server in (self._server, self._next) if server]
 
     # Making a fork server
 
