@@ -97,6 +97,7 @@ MAY_IMPORT = {
         "_files",
         "_grace",
         "_handover",
+        "_hold",
         "_hooks",
         "_modules",
         "_process",

@@ -181,20 +181,24 @@ def test_no_connection_is_refused(app, port, program):
 
 
 # Goes on serving for a while when it is told to end.
-LINGERING = ASYNCIO.replace(
-    "    await server",
-    "    loop = asyncio.get_running_loop()\n"
-    "    loop.add_signal_handler(15, loop.call_later, 0.5, sys.exit)\n"
-    "    await server",
-)
+LINGERS = """\
+    loop = asyncio.get_running_loop()
+    def end():
+        print("told to end", flush=True)
+        loop.call_later(0.5, os._exit, 0)
+    loop.add_signal_handler(15, end)
+    await server"""
 
 
-def test_nobody_is_let_in_by_a_program_that_is_about_to_end(app, port):
-    start(app, port, LINGERING)
-    with Clients(port) as clients:
-        for value in range(1, 4):
-            restart(app, port, value)
-    assert set(clients.outcomes) == {"answered"}, clients.outcomes
+@pytest.mark.parametrize("program", [ASYNCIO, UVLOOP], ids=["asyncio", "uvloop"])
+def test_nobody_is_let_in_by_a_program_that_is_about_to_end(app, port, program):
+    if program is UVLOOP:
+        pytest.importorskip("uvloop")
+    start(app, port, program.replace("    await server", LINGERS))
+    for value in range(1, 4):
+        app.write("helper.py", f"VALUE = {value}")
+        app.line("told to end")
+        assert ask(port).split()[0] == str(value)
 
 
 @pytest.mark.parametrize("how", ["shared", "reuse-port"])

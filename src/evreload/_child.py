@@ -293,7 +293,9 @@ class Child:
 
     def _hold(self) -> None:
         if self._keeper:
-            self._keeper.hold()
+            from ._hold import hold
+
+            hold()
 
     def _prepare(self, grace: float) -> None:
         if self._keeper:

@@ -14,7 +14,6 @@ import errno
 import os
 import socket
 import sys
-import time
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +23,6 @@ CLAIM = b"claim"  # with the end of a socket pair for the answer
 RELEASE = b"release"  # likewise: close what is kept for this port
 
 BACKLOG = 4096  # who waits for the next run may be more than wait for a turn; Linux allows as many
-TO_BE_STOPPED = 0.05  # seconds in which a held program has surely got its signal
 REPLY_TIMEOUT = 5.0  # seconds; the supervisor answers within one
 MESSAGE = 1024  # bytes; an address is shorter
 
@@ -93,19 +91,6 @@ class Keeper:
         for sock, key in self._own():
             if _is_listening(sock):
                 self._keep(sock, key)
-
-    def hold(self) -> None:
-        """Let nobody in any more: they wait for the next run."""
-        keys, accept = self._keys, socket.socket.accept
-
-        def hold(self: socket.socket) -> Any:
-            if keys.get(self) and self.gettimeout() == 0:
-                raise BlockingIOError(errno.EAGAIN, "this program is about to be stopped")
-            if keys.get(self):
-                time.sleep(TO_BE_STOPPED)
-            return accept(self)
-
-        socket.socket.accept = hold  # type: ignore[method-assign]
 
     def _own(self) -> list[tuple[socket.socket, Key]]:
         """Return the sockets bound to an address that can be kept, as far as they are open."""

@@ -1,0 +1,76 @@
+"""Whom a program lets in just before it is stopped, it lets down; so it lets nobody in any more.
+
+The program's own threads. Who comes waits in the kernel, for the next run.
+"""
+
+from __future__ import annotations
+
+import _socket
+import contextlib
+import errno
+import os
+import select
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+TO_BE_STOPPED = 0.05  # seconds in which a held program has surely got its signal
+DESCRIPTORS = "/proc/self/fd"
+INTERNET = (socket.AF_INET, socket.AF_INET6)
+
+
+def hold() -> None:
+    """Let nobody in any more, whatever accepts: Python, libuv, libev."""
+    _leave_epolls()
+    _refuse_to_accept()
+
+
+def _leave_epolls() -> None:
+    """Have no loop woken for those who come: Linux only."""
+    if not hasattr(select, "epoll"):  # gevent and eventlet take it away
+        return
+    for descriptor in _epolls():
+        with contextlib.closing(select.epoll.fromfd(os.dup(descriptor))) as epoll:
+            for awaited in _awaited(descriptor):
+                if _is_listening(awaited):
+                    with contextlib.suppress(OSError):  # another file has its number now
+                        epoll.unregister(awaited)
+
+
+def _refuse_to_accept() -> None:
+    accept = socket.socket.accept
+
+    def hold(self: socket.socket) -> Any:
+        if self.family in INTERNET:
+            if self.gettimeout() == 0:
+                raise BlockingIOError(errno.EAGAIN, "this program is about to be stopped")
+            time.sleep(TO_BE_STOPPED)
+        return accept(self)
+
+    socket.socket.accept = hold  # type: ignore[method-assign]
+
+
+def _epolls() -> Iterator[int]:
+    """Yield the descriptors of this process that wait for others."""
+    with contextlib.suppress(OSError):  # no /proc
+        for name in os.listdir(DESCRIPTORS):
+            with contextlib.suppress(OSError):  # that of the list itself
+                if os.readlink(f"{DESCRIPTORS}/{name}") == "anon_inode:[eventpoll]":
+                    yield int(name)
+
+
+def _awaited(epoll: int) -> list[int]:
+    """Return the descriptors that *epoll* waits for; see proc_pid_fdinfo(5)."""
+    with open(f"/proc/self/fdinfo/{epoll}") as file:
+        return [int(line.split()[1]) for line in file if line.startswith("tfd:")]
+
+
+def _is_listening(descriptor: int) -> bool:
+    try:
+        sock = _socket.socket(fileno=os.dup(descriptor))
+    except OSError:
+        return False
+    with contextlib.closing(sock):
+        listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        return bool(listens) and sock.family in INTERNET

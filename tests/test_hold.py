@@ -1,0 +1,110 @@
+"""A program that is about to be stopped lets nobody in; here, this one is held itself."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import sys
+
+import pytest
+from conftest import DEADLINE
+
+from evreload import _hold
+
+needs_epoll = pytest.mark.skipif(sys.platform != "linux", reason="epoll is Linux's")
+
+
+@pytest.fixture(autouse=True)
+def accept(monkeypatch):
+    monkeypatch.setattr(socket.socket, "accept", socket.socket.accept)  # as it was, in the end
+
+
+@pytest.fixture
+def listener():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener
+
+
+@pytest.fixture
+def epoll():
+    with contextlib.closing(select.epoll()) as epoll:
+        yield epoll
+
+
+@pytest.fixture
+def come(listener):
+    """Return what lets somebody connect."""
+    with contextlib.ExitStack() as stack:
+        address = listener.getsockname()
+        yield lambda: stack.enter_context(socket.create_connection(address, DEADLINE))
+
+
+def ready(epoll, seconds=0.0):
+    return [descriptor for descriptor, _ in epoll.poll(seconds)]
+
+
+@needs_epoll
+def test_no_loop_is_woken_for_who_comes_but_for_whom_it_has_let_in(epoll, listener, come):
+    epoll.register(listener.fileno(), select.EPOLLIN)
+    client = come()
+    assert ready(epoll, DEADLINE) == [listener.fileno()]
+    served, _ = listener.accept()
+    with served:
+        epoll.register(served.fileno(), select.EPOLLIN)
+        _hold.hold()
+        come()
+        assert ready(epoll) == []
+        client.send(b"a question")
+        assert ready(epoll, DEADLINE) == [served.fileno()]
+
+
+@needs_epoll
+def test_sockets_of_other_kinds_are_left_to_their_loops(epoll, tmp_path):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        listener.listen()
+        epoll.register(listener.fileno(), select.EPOLLIN)
+        _hold.hold()
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(listener.getsockname())
+            assert ready(epoll, DEADLINE) == [listener.fileno()]
+
+
+@needs_epoll
+def test_a_number_that_means_another_socket_by_now_does_no_harm(epoll, listener):
+    copy, other = listener.dup(), socket.create_server(("127.0.0.1", 0))
+    with copy, other:
+        epoll.register(copy.fileno(), select.EPOLLIN)
+        os.dup2(other.fileno(), copy.fileno())  # the listener itself is still open
+        _hold.hold()
+
+
+@needs_epoll
+def test_where_gevent_has_taken_epoll_away_accept_is_left(monkeypatch, listener):
+    monkeypatch.delattr(select, "epoll")
+    listener.setblocking(False)
+    _hold.hold()
+    with pytest.raises(BlockingIOError):
+        listener.accept()
+
+
+def test_who_polls_is_told_that_nobody_has_come(listener, come):
+    listener.setblocking(False)
+    come()
+    assert select.select([listener], [], [], DEADLINE)[0]
+    _hold.hold()
+    with pytest.raises(BlockingIOError):
+        listener.accept()
+
+
+def test_who_waits_in_accept_lets_nobody_in_before_it_has_got_its_signal(
+    monkeypatch, listener, come
+):
+    monkeypatch.setattr(_hold.time, "sleep", waited := [].append)
+    come()
+    _hold.hold()
+    served, _ = listener.accept()
+    served.close()
+    assert waited.__self__ == [_hold.TO_BE_STOPPED]
