@@ -18,7 +18,7 @@ MAY_IMPORT = {
         "_command",
         "_forkserver",
         "_modules",
-        "_process",
+        "_origin",
         "_reloader",
         "_settings",
         "_carried",
@@ -32,6 +32,7 @@ MAY_IMPORT = {
         "_console",
         "_family",
         "_handover",
+        "_origin",
         "_process",
         "_program",
         "_run",
@@ -50,6 +51,7 @@ MAY_IMPORT = {
         "_modules",
         "_observers",
         "_patterns",
+        "_origin",
         "_process",
         "_settings",
         "_carried",
@@ -69,6 +71,7 @@ MAY_IMPORT = {
         "_modules",
         "_observers",
         "_patterns",
+        "_origin",
         "_process",
         "_run",
         "_settings",
@@ -88,8 +91,8 @@ MAY_IMPORT = {
         "_settings",
         "_watcher",
     },
-    "_forkserver": {"_channel", "_guard", "_modules", "_process", "_sockets"},
-    "_guard": {"_modules", "_process"},
+    "_forkserver": {"_channel", "_guard", "_modules", "_origin", "_process", "_sockets"},
+    "_guard": {"_modules", "_origin"},
     "_carried": {"tornado"},
     "_child": {
         "tornado",
@@ -103,6 +106,7 @@ MAY_IMPORT = {
         "_process",
         "_sockets",
     },
+    "_process": {"_origin"},
     "_run": {"_channel", "_process", "_settings"},
     "_ending": {
         "_channel",
@@ -126,7 +130,7 @@ MAY_IMPORT = {
     "_observers/native": {"_observers", "watchdog"},
     "_observers/polling": {"_observers", "_files"},
 }
-MAY_ASK_FOR_THE_PLATFORM = {"_process", "_observers/__init__"}
+MAY_ASK_FOR_THE_PLATFORM = {"_origin", "_process", "_observers/__init__"}
 
 ROOMS = sorted(str(path.relative_to(HOUSE).with_suffix("")) for path in HOUSE.rglob("*.py"))
 

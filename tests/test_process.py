@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from evreload import _process
-from evreload._process import split
+from evreload import _origin, _process
+from evreload._origin import split
 
 
 @pytest.mark.parametrize(
@@ -93,8 +93,8 @@ def test_split_agrees_with_python(flags, tmp_path):
 
 
 def test_the_command_line_is_whole():
-    *start, mode = _process.command_line()[: len(_process.FLAGS) + 3]
-    assert start == [_process.EXECUTABLE, *_process.FLAGS, _process.RUNNER]
+    *start, mode = _process.command_line()[: len(_origin.FLAGS) + 3]
+    assert start == [_origin.EXECUTABLE, *_origin.FLAGS, _origin.RUNNER]
     assert _process.command_line() == [*start, mode, *sys.orig_argv]
 
 
@@ -102,8 +102,8 @@ def test_when_the_process_began():
     code = """if True:
         import time
         began = time.time_ns()
-        from evreload import _process
-        print(_process.STARTED, began)
+        from evreload import _origin
+        print(_origin.STARTED, began)
     """
     before = time.time_ns()
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -115,13 +115,13 @@ def test_when_the_process_began():
 def test_a_failed_restart_leaves_all_as_it_was(tmp_path):
     code = f"""if True:
         import os, signal
-        from evreload import _process
+        from evreload import _origin, _process
         os.chdir({str(tmp_path)!r})
         try:
             _process.restart({{"X": "x" * 10**7}})  # more than an environment may hold
         except OSError as error:
             print(error.errno, os.getcwd(), "X" in os.environ)
-        _process.EXECUTABLE = "/nowhere"
+        _origin.EXECUTABLE = "/nowhere"
         try:
             _process.restart({{}})
         except OSError as error:

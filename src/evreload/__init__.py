@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from os import environ
 
-from . import _process as _process  # remembers how the process began, before it changes
+from . import _origin as _origin  # before the program changes what it tells
 
 TYPE_CHECKING = False  # `typing` costs 2 ms
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import gc
 import os
 import sys
 
-from . import _channel, _process
+from . import _channel, _origin, _process
 from ._channel import Records, pack
 from ._guard import Guard, Outside
 
@@ -70,9 +70,9 @@ class ForkServer:
         if _thread._count():  # of sitecustomize, say
             self._report(_channel.UNFIT, "Python starts a thread before the program begins")
         was_batch = _schedule(os.SCHED_OTHER, os.SCHED_BATCH)  # nobody waits for us
-        self._imports.began = _process.STARTED
+        self._imports.began = _origin.STARTED
         self._imports.begin(lambda path, read: self._report(_channel.FILE, str(read), path))
-        for path, read in self._imports.so_far(_process.STARTED):
+        for path, read in self._imports.so_far(_origin.STARTED):
             self._report(_channel.FILE, str(read), path)
         outside = Outside(wishes[_channel.OUTSIDE], wishes[_channel.INSIDE])
         guard = Guard(self._imports, outside, wishes[_channel.COLD])

@@ -1,7 +1,6 @@
-"""How this process began, and how it begins again.
+"""How this process begins again, and how others begin that run the program.
 
-The loop's thread, last of all: what happens here cannot be undone. Only this module and the
-choice of observers ask for the platform.
+The loop's thread, last of all: what happens here cannot be undone.
 """
 
 from __future__ import annotations
@@ -9,11 +8,13 @@ from __future__ import annotations
 import os
 import sys
 
+from . import _origin
+
 TYPE_CHECKING = False  # `typing` costs 2 ms, and this module is part of `import evreload`
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from contextlib import AbstractContextManager
-    from typing import Any, NoReturn
+    from typing import NoReturn
 
 # What the runner is told in place of the pipes to a parent.
 ALONE = "-"  # there is none
@@ -21,166 +22,22 @@ PLAINLY = "="  # nor is anything to be done about a failure
 OF = ",of "  # after the pipes: the program that this is a worker of
 FORKS = "forks,"  # before the pipes: this is no program yet, but is to fork it
 WARM = ",warm"  # after the pipes: what this imports is wanted for the next run
-RUNNER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_program.py")
-
-# CPython's options that take a value, attached or in the next argument; see `python --help`.
-WITH_VALUE = "WX"
-TARGETS = "cm"
-LONG_WITH_VALUE = "--check-hash-based-pycs"
 
 POOLS_PATIENCE = 2.0  # seconds until the workers of a pool are killed
 
 
-def split(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Split a Python command line, less the interpreter, into its flags and its target.
-
-    The target begins with ``-m``, ``-c``, or a path, and includes the program's own arguments;
-    it is empty for an interactive interpreter. ``-mname`` becomes ``-m name``.
-    """
-    rest = list(arguments)
-    flags: list[str] = []
-    while rest:
-        argument = rest[0]
-        if argument == "-" or not argument.startswith("-"):
-            return flags, rest
-        if argument == "--":  # what follows is a path, even if it looks like a flag
-            path = [os.path.join(os.curdir, name) for name in rest[1:2] if name.startswith("-")]
-            return flags, [*(path or rest[1:2]), *rest[2:]]
-        if argument.startswith("--"):
-            count = 2 if argument == LONG_WITH_VALUE else 1
-            flags += rest[:count]
-            rest = rest[count:]
-            continue
-        place = next((i for i, c in enumerate(argument) if c in WITH_VALUE + TARGETS), None)
-        if place is not None and argument[place] in TARGETS:
-            flags += [argument[:place]] if place > 1 else []
-            value = argument[place + 1 :]
-            return flags, ["-" + argument[place], *([value] if value else []), *rest[1:]]
-        count = 2 if place is not None and place == len(argument) - 1 else 1
-        flags += rest[:count]
-        rest = rest[count:]
-    return flags, []
-
-
-# Read on import: the program is free to change all of these before the restart.
-PROCESS = os.getpid()
-EXECUTABLE = sys.executable
-ARGUMENTS = list(sys.orig_argv)
-FLAGS, TARGET = split(ARGUMENTS[1:])
-
-
-def _first_directory() -> str | None:
-    """Return the working directory the program was started in, as far as can be told.
-
-    It may have changed before this module was imported. A relative script was found in the old
-    one, and ``-m`` put it at the head of the path.
-    """
-    main = getattr(sys.modules.get("__main__"), "__file__", None)
-    here = directory()
-    if main == RUNNER or not TARGET or TARGET[0] == "-c":
-        return here
-    if TARGET[0] == "-m":
-        first = sys.path[0] if sys.path and isinstance(sys.path[0], str) else ""
-        moved = here not in sys.path and os.path.isabs(first) and not sys.flags.safe_path
-        return first if moved else here
-    relative = os.sep + TARGET[0].rstrip(os.sep)
-    main = main if isinstance(main, str) and os.path.isabs(main) else ""
-    for path in (main, os.path.dirname(main)):  # of a directory, or an archive, main is in it
-        if path.endswith(relative):
-            return path.removesuffix(relative) or os.sep
-    return here
-
-
-def directory() -> str | None:
-    """Return the working directory, if there is one."""
-    try:
-        return os.getcwd()
-    except OSError:  # it was removed
-        return None
-
-
-DIRECTORY = _first_directory()
-
-
-if sys.platform != "win32":
-    import _signal  # type: ignore[import-not-found]  # `signal` makes enums of it, for 5 ms
-
-    # An exec keeps what is blocked and what is ignored. Left alone, a program that ignores
-    # SIGINT for a moment could not be interrupted after a reload.
-    MASK = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
-    IGNORED = frozenset(
-        number for number in _signal.valid_signals() if _signal.getsignal(number) == _signal.SIG_IGN
-    )
-
-    def _terminal() -> list[Any] | None:
-        """Return the modes of the terminal that is standard input, if it is one."""
-        if not os.isatty(0):
-            return None
-        import termios
-
-        try:
-            return termios.tcgetattr(0)
-        except termios.error:  # it was hung up
-            return None
-
-    TERMINAL = _terminal()
-
-
-def obstacle() -> str | None:
-    """Return why this process cannot begin again, or None if it can."""
-    if getattr(sys, "frozen", False):
-        return "a frozen program has no source files to watch"
-    if "ipykernel" in sys.modules:
-        return "restarting a Jupyter kernel would lose its session"
-    if not EXECUTABLE or not ARGUMENTS:
-        return "Python is embedded in another program, which only that program can restart"
-    if hasattr(sys, "ps1"):
-        return "an interactive session cannot be started again"
-    if not TARGET or TARGET[0] in ("-", "/dev/stdin") or _is_stream(TARGET[0]):
-        return "the program was read from a stream, which cannot be read again"
-    return None
-
-
-def _is_stream(path: str) -> bool:
-    return path.startswith("/dev/fd/")  # bash's `python <(...)`
-
-
-def command_line(mode: str = ALONE, arguments: list[str] = ARGUMENTS) -> list[str]:
+def command_line(mode: str = ALONE, arguments: list[str] = _origin.ARGUMENTS) -> list[str]:
     """Return what runs Python with *arguments*, by default the same again, through our runner.
 
     Under a parent *mode* names the pipes to it.
     """
-    return [EXECUTABLE, *FLAGS, RUNNER, mode, *arguments]
-
-
-def _started() -> int:
-    """Return when this process began; nanoseconds since the epoch.
-
-    That is at most a moment too late, and always before Python could read the first module.
-    """
-    import time
-
-    # Two clocks are compared in one expression: whatever came between would count as age.
-    latest = time.time_ns() - time.process_time_ns()  # one thread can't work longer than it lives
-    if sys.platform == "linux":
-        with open("/proc/self/stat", "rb") as file:
-            # Field 22: clock ticks since the machine was started, rounded down; see
-            # proc_pid_stat(5).
-            ticks = int(file.read().rpartition(b")")[2].split()[19])
-        booted = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        tick = 10**9 // os.sysconf("SC_CLK_TCK")
-        earliest = booted + ticks * tick
-        return min(max(latest, earliest), earliest + tick)
-    return latest
-
-
-STARTED = _started()  # the sooner it is asked, the more exactly it can be told
+    return [_origin.EXECUTABLE, *_origin.FLAGS, _origin.RUNNER, mode, *arguments]
 
 
 def worker_command(command: list[str], pipes: Iterable[int], program: int) -> list[str]:
     """Return what runs *command*, Python's, as a worker of the process *program*."""
-    flags, _ = split(command[1:])
-    return [command[0], *flags, RUNNER, f"{mode_for(pipes)}{OF}{program}", *command]
+    flags, _ = _origin.split(command[1:])
+    return [command[0], *flags, _origin.RUNNER, f"{mode_for(pipes)}{OF}{program}", *command]
 
 
 def mode_for(pipes: Iterable[int], *, warm: bool = False, forks: bool = False) -> str:
@@ -198,15 +55,31 @@ def program_of(mode: str) -> int | None:
     return int(mode.partition(OF)[2] or 0) or None
 
 
+def obstacle() -> str | None:
+    """Return why this process cannot begin again, or None if it can."""
+    if getattr(sys, "frozen", False):
+        return "a frozen program has no source files to watch"
+    if "ipykernel" in sys.modules:
+        return "restarting a Jupyter kernel would lose its session"
+    if not _origin.EXECUTABLE or not _origin.ARGUMENTS:
+        return "Python is embedded in another program, which only that program can restart"
+    if hasattr(sys, "ps1"):
+        return "an interactive session cannot be started again"
+    target = next(iter(_origin.TARGET), "-")
+    if target in ("-", "/dev/stdin") or target.startswith("/dev/fd/"):  # bash's `python <(...)`
+        return "the program was read from a stream, which cannot be read again"
+    return None
+
+
 def interpreter_missing() -> str | None:
     """Return what keeps Python from being started again, or None if it is still there."""
-    if os.access(EXECUTABLE, os.X_OK):
+    if os.access(_origin.EXECUTABLE, os.X_OK):
         return None
-    return f"the interpreter {EXECUTABLE} is not there any more"
+    return f"the interpreter {_origin.EXECUTABLE} is not there any more"
 
 
 def restart(
-    environment: dict[str, str], mode: str = ALONE, arguments: list[str] = ARGUMENTS
+    environment: dict[str, str], mode: str = ALONE, arguments: list[str] = _origin.ARGUMENTS
 ) -> NoReturn:
     """Begin again, with *environment* added to our own.
 
@@ -218,8 +91,8 @@ def restart(
         raise FileNotFoundError(reason)
     _end_workers()
     flush()
-    here = directory()
-    go_to(DIRECTORY)
+    here = _origin.directory()
+    go_to(_origin.DIRECTORY)
     try:
         _exec(command_line(mode, arguments), {**os.environ, **environment})
     except OSError:
@@ -250,12 +123,11 @@ def is_at(place: str | None) -> bool:
 
 def restart_under_command(options: list[str]) -> NoReturn:
     """Begin again as ``python -m evreload``, with *options*, and the program as its child."""
-    restart({}, PLAINLY, [ARGUMENTS[0], *FLAGS, "-m", __package__, *options, *TARGET])
+    python = [_origin.ARGUMENTS[0], *_origin.FLAGS]
+    restart({}, PLAINLY, [*python, "-m", __package__, *options, *_origin.TARGET])
 
 
 CAN_SUPERVISE = sys.platform != "win32"  # there, a child can't be handed descriptors
-
-
 CAN_FORK = sys.platform == "linux"  # what a fork leaves behind comes to us there, and only there
 
 
@@ -265,9 +137,9 @@ def spawn(
     """Start *target* through our runner, with *pipes* to us; return its process id."""
     for descriptor in pipes:
         os.set_inheritable(descriptor, True)
-    arguments = [ARGUMENTS[0], *FLAGS, *target]
+    arguments = [_origin.ARGUMENTS[0], *_origin.FLAGS, *target]
     command = command_line(mode_for(pipes, warm=warm, forks=forks), arguments)
-    return os.posix_spawn(EXECUTABLE, command, os.environ)
+    return os.posix_spawn(_origin.EXECUTABLE, command, os.environ)
 
 
 def awaits_signal(pid: int) -> bool:
@@ -305,6 +177,7 @@ if sys.platform == "win32":
         os._exit(0)
 
 else:
+    import _signal  # type: ignore[import-not-found]  # `signal` makes enums of it, for 5 ms
 
     def _exec(command: list[str], environment: dict[str, str]) -> NoReturn:
         _clear_timers()
@@ -318,15 +191,15 @@ else:
             _signal.setitimer(timer, 0)
 
     def _restore_signals() -> None:
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, MASK)
-        for number in _signal.valid_signals() - IGNORED:
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, _origin.MASK)
+        for number in _signal.valid_signals() - _origin.IGNORED:
             if _signal.getsignal(number) == _signal.SIG_IGN:
                 with _ignoring(ValueError):  # only the main thread may
                     _signal.signal(number, _signal.SIG_DFL)
 
     def restore_terminal() -> None:
         """Give the terminal back its modes, which getpass, pdb or curses may have changed."""
-        if TERMINAL is None:
+        if _origin.TERMINAL is None:
             return
         import termios
 
@@ -335,7 +208,7 @@ else:
                 _take_foreground()
             # From the background it would stop us instead.
             if os.getpgrp() == os.tcgetpgrp(0):
-                termios.tcsetattr(0, termios.TCSADRAIN, TERMINAL)
+                termios.tcsetattr(0, termios.TCSADRAIN, _origin.TERMINAL)
 
     def _exists(group: int) -> bool:
         try:

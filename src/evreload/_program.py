@@ -138,7 +138,7 @@ def _main() -> None:
     if not sys.flags.safe_path:
         del sys.path[0]  # this file's directory
     evreload = _import_ourselves()
-    target = evreload._process.TARGET
+    target = evreload._origin.TARGET
     if mode == evreload._process.ALONE:
         _run_alone(evreload, target)
     elif mode == evreload._process.PLAINLY:
@@ -210,7 +210,7 @@ def _import_ourselves() -> ModuleType:
     above = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     sys.path.insert(0, above)
     try:
-        import evreload
+        import evreload._process
     finally:
         sys.path.remove(above)
     return evreload

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from tornado.ioloop import IOLoop
 
-from . import _process
+from . import _origin, _process
 from ._grace import Grace
 from ._hooks import Hooks
 from ._mailbox import Mailbox
@@ -63,7 +63,7 @@ class Reloader:
         self._wants: list[Want] = []
         self._refused = False
         self._guarded = False  # against forks, which can't be undone
-        self._process = _process.PROCESS
+        self._process = _origin.PROCESS
         self._mailbox: Mailbox[News | Want] | None = None
         self._arming: threading.Thread | None = None
         self._watcher: Watcher | None = None
@@ -118,7 +118,7 @@ class Reloader:
         """What the run before has told."""
         from ._handover import Handover
 
-        return Handover.received(_process.PROCESS, _process.STARTED)
+        return Handover.received(_origin.PROCESS, _origin.STARTED)
 
     @property
     def changed(self) -> frozenset[str]:
@@ -264,7 +264,7 @@ class Reloader:
 
     def _go_under_the_command(self) -> None:
         """Begin again as the command: who forks workers runs no loop, and they can't restart."""
-        if _process.TARGET[0] == "-c":
+        if _origin.TARGET[0] == "-c":
             logger.warning("evreload cannot restart this process: it forks workers; %s", ADVICE)
             self.stop()
             return

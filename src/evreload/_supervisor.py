@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from tornado.ioloop import IOLoop
 
-from . import _channel, _console, _gitignore, _patterns, _process
+from . import _channel, _console, _gitignore, _origin, _patterns, _process
 from ._broken import Broken
 from ._channel import Record
 from ._ending import Ending
@@ -47,7 +47,7 @@ class Supervisor:
     def __init__(self, options: Options, first: Run, guardian: Guardian) -> None:
         self._options = options
         self._run = first
-        self._directory = _process.directory()
+        self._directory = _origin.directory()
         self._standby = Standby(options, first, self._want_files, self._protect)
         self._guardian = guardian
         self._handover = Handover(0, (), first.since, {})
@@ -70,9 +70,9 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         self._end: asyncio.Future[int] = loop.create_future()
         for number, handler in self._signal_handlers().items():
-            if number not in _process.IGNORED:  # as nohup has SIGHUP
+            if number not in _origin.IGNORED:  # as nohup has SIGHUP
                 loop.add_signal_handler(number, handler)
-        signal.pthread_sigmask(signal.SIG_SETMASK, _process.MASK)
+        signal.pthread_sigmask(signal.SIG_SETMASK, _origin.MASK)
         self._watch()
         self._attend(self._run)
         self._reap()  # it may have ended already
