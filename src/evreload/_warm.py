@@ -8,25 +8,19 @@ its files changes, or when the program imports more. Without one, the next start
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
-import select
 import site
-import socket
 import sysconfig
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 
-from . import _channel, _process
 from ._channel import Record
-from ._family import family, kill_all
 from ._guard import Outside
-from ._modules import source
-from ._run import PIPE_SIZE, Run
+from ._preloader import Preloader
+from ._run import Run
 from ._settings import Options
 from ._watcher import Want
 
-FORK_TIMEOUT = 5.0  # seconds; a fork takes some milliseconds
 MOST_ATTEMPTS = 6  # to find out what may not be imported in advance
 MOST_FAILURES = 2  # of warm starts, after which there are no more
 NOWHERE = Outside((), ())
@@ -50,8 +44,8 @@ class Warm:
         self._want = want
         self._ready = ready
         self._is_on = options.warm
-        self._server: Server | None = None
-        self._next: Server | None = None  # which still imports
+        self._server: Preloader | None = None
+        self._next: Preloader | None = None  # which still imports
         self._left_out = dict.fromkeys(options.cold, "you said so")
         self._considered: set[str] = set()  # files that cannot be in a server, or are
         self._attempts = self._failures = 0
@@ -145,7 +139,7 @@ class Warm:
         for server in self._servers():
             self._drop(server)
 
-    def _servers(self) -> list[Server]:
+    def _servers(self) -> list[Preloader]:
         return [server for server in (self._server, self._next) if server]
 
     # Making a fork server
@@ -155,13 +149,13 @@ class Warm:
             self._drop(self._next)
         cold = [*self._left_out, *others]
         try:
-            self._next = Server(self._options.target, self._outside, names, cold)
+            self._next = Preloader(self._options.target, self._outside, names, cold)
         except OSError as error:
             logger.warning("cannot import anything in advance: %s", error)
             return
         asyncio.get_running_loop().add_reader(self._next.reports, self._on_report, self._next)
 
-    def _on_report(self, server: Server) -> None:
+    def _on_report(self, server: Preloader) -> None:
         if not self._take_in(server):
             asyncio.get_running_loop().remove_reader(server.reports)
         for name, why in server.left_out.items():
@@ -175,7 +169,7 @@ class Warm:
             else:
                 self._replace(server)
 
-    def _take_in(self, server: Server) -> bool:
+    def _take_in(self, server: Preloader) -> bool:
         """Read what *server* has told; return whether it can tell more."""
         wants = server.read()
         if wants:
@@ -187,7 +181,7 @@ class Warm:
             self._left_out[name] = why
             logger.debug("%s is not imported in advance: %s", name, why)
 
-    def _try_again(self, server: Server) -> None:
+    def _try_again(self, server: Preloader) -> None:
         """Begin anew, without what was found out: part of it has run in there."""
         self._attempts += 1
         names = [name for name in server.ordered if name not in self._left_out]
@@ -201,7 +195,7 @@ class Warm:
         self._is_on = False
         self.close()
 
-    def _replace(self, server: Server) -> None:
+    def _replace(self, server: Preloader) -> None:
         if self._server:
             self._drop(self._server)
             logger.debug("%d modules are imported in advance now", len(server))
@@ -210,7 +204,7 @@ class Warm:
         self._server, self._next = server, None
         self._ready()
 
-    def _drop(self, server: Server) -> None:
+    def _drop(self, server: Preloader) -> None:
         asyncio.get_running_loop().remove_reader(server.reports)
         server.close()
         self._considered.clear()
@@ -218,98 +212,6 @@ class Warm:
             self._server = None
         if server is self._next:
             self._next = None
-
-
-class Server:
-    """The supervisor's end of a fork server."""
-
-    def __init__(
-        self, target: list[str], outside: Outside, names: list[str], cold: list[str]
-    ) -> None:
-        self.ordered = names
-        self.names = {*names, *cold}
-        self.cold = cold
-        self.files: dict[str, int] = {}  # and when they were read
-        self.left_out: dict[str, str] = {}
-        self.unfit = ""  # or why it is
-        self.loading = ""
-        self.is_ready = False
-        self._forked: int | None = None
-        self._project = outside.directories(False)
-        self._own_names = _names_in(self._project)
-        self._run = Run(lambda pipes: _process.spawn(target, pipes, forks=True), keep_sockets=True)
-        self.pid = self._run.pid
-        self.reports = self._run.reports
-        self._run.widen(PIPE_SIZE)
-        try:
-            self._run.tell(_channel.OUTSIDE, *outside.directories(True))
-            self._run.tell(_channel.INSIDE, *self._project)
-            self._run.tell(_channel.COLD, *cold)
-            self._run.tell(_channel.PRELOAD, *names)
-        except OSError:
-            self.close()
-            raise
-
-    def __len__(self) -> int:
-        return len(self.ordered)
-
-    @property
-    def is_there(self) -> bool:
-        return not self._run.has_hung_up
-
-    @property
-    def is_shadowed(self) -> bool:
-        """Whether the project has come to have a module by the name of one that is in there."""
-        new = _names_in(self._project) - self._own_names
-        return any(name.partition(".")[0] in new for name in self.ordered)
-
-    def read(self) -> set[Want]:
-        """Take in what it has told; return the files it has read."""
-        wants = set()
-        while records := self._run.read():
-            for kind, *words in records:
-                if kind == _channel.FILE:
-                    want = Want(source(words[1]), int(words[0]))
-                    self.files[want.path] = want.since
-                    wants.add(want)
-                elif kind == _channel.LOADING:
-                    self.loading = words[0]
-                elif kind == _channel.LEFT_OUT:
-                    self.left_out[words[0]] = words[1]
-                elif kind == _channel.UNFIT:
-                    self.unfit = words[0]
-                elif kind == _channel.READY:
-                    self.is_ready = True
-                elif kind == _channel.FORKED:
-                    self._forked = int(words[0])
-        return wants
-
-    def fork(self, pipes: Iterable[int]) -> int:
-        """Fork a program that has *pipes* to us; return its process id. Raises OSError."""
-        self._forked = None
-        socket.send_fds(self._run.service, [b"."], list(pipes))
-        self._run.tell(_channel.FORK)
-        while self._forked is None:
-            if not select.select([self.reports], [], [], FORK_TIMEOUT)[0]:
-                raise TimeoutError(f"no answer in {FORK_TIMEOUT:g} s")
-            self.read()
-            if not self.is_there:
-                raise BrokenPipeError("it has ended")
-        return self._forked
-
-    def close(self) -> None:
-        """End it at once: there is nothing in it to lose."""
-        kill_all(lambda: family(self.pid))
-        self._run.close()
-
-
-def _names_in(directories: Iterable[str]) -> set[str]:
-    """Return the names of what might be modules in *directories*."""
-    names: set[str] = set()
-    for directory in directories:
-        with contextlib.suppress(OSError):  # it is gone, or it is a file
-            names |= {entry.partition(".")[0] for entry in os.listdir(directory)}
-    return names
 
 
 def _as_begun(run: Run) -> list[Record]:
