@@ -25,6 +25,7 @@ from ._handover import Handover
 from ._mailbox import Mailbox
 from ._modules import source
 from ._observers import News, Observers
+from ._reports import Reports
 from ._run import Run
 from ._settings import Options
 from ._sockets import Shelf
@@ -33,7 +34,6 @@ from ._watcher import Changes, Want, Watcher
 
 STARTING = 2.0  # seconds after which a program that binds no socket counts as up
 CLAIMING = 1.0  # seconds the program has to bind the other addresses after the first
-REPORT_DELAY = 0.02  # seconds; what changes until then is noticed all the same
 STANDBY_DELAY = 0.2  # seconds; the program goes first
 INTERRUPTED = 128 + signal.SIGINT
 PRESSED_AGAIN = 0.5  # seconds; npm and others pass on at once a Ctrl-C that everybody got
@@ -126,7 +126,7 @@ class Supervisor:
 
     def _is_excused(self, path: str) -> bool:
         may_be_own = self._run.may_have_written(path)
-        asyncio.get_running_loop().call_soon(self._read_on, self._run)  # what that has peeked at
+        self._reports.read_soon()  # what that has peeked at
         if not may_be_own and not self._watcher.may_be_known(path):
             return False  # somebody saved or touched it
         return self._handover.excused(path, may_be_own=may_be_own)
@@ -135,34 +135,13 @@ class Supervisor:
 
     def _attend(self, run: Run) -> None:
         self._protect()
-        loop = asyncio.get_running_loop()
-        self._listen(run)
-        loop.add_reader(run.service, self._serve, run)
-        loop.call_later(STARTING, self._is_up, run)
+        self._reports = Reports(
+            run, self._heed, self._shelf.serve, lambda: self._ending.awaits_preparation
+        )
+        asyncio.get_running_loop().call_later(STARTING, self._is_up, run)
 
-    def _listen(self, run: Run) -> None:
-        if run is self._run and run.status is None and not run.has_hung_up:
-            asyncio.get_running_loop().add_reader(run.reports, self._on_report, run)
-
-    def _serve(self, run: Run) -> None:
-        """Keep, or give back, a listening socket; in order with what else was told."""
-        self._read(run)
-        self._shelf.serve(run.service)
-
-    def _on_report(self, run: Run) -> None:
-        """Read what comes in the next moment at one go: a program imports by the hundred."""
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(run.reports)
-        loop.call_later(0 if self._ending.awaits_preparation else REPORT_DELAY, self._read_on, run)
-
-    def _read_on(self, run: Run) -> None:
-        if run is self._run:
-            self._read(run)
-            self._listen(run)
-
-    def _read(self, run: Run) -> bool:
-        """Take in what the program has told; return whether there may be more."""
-        records = run.read()
+    def _heed(self, records: list[Record]) -> None:
+        run = self._run
         wants: set[News | Want] = set()
         serving_since = 0.0
         for record in records:
@@ -187,7 +166,6 @@ class Supervisor:
                 self._standby.learn_later()
         if serving_since:
             self._is_up(run, serving_since)
-        return bool(records)
 
     def _is_up(self, run: Run, serving_since: float = 0.0) -> None:
         if run is not self._run or run.is_up:
@@ -240,9 +218,7 @@ class Supervisor:
 
     def _on_exit(self, run: Run) -> None:
         self._protect()
-        while self._read(run):
-            pass
-        self._shelf.serve(run.service)
+        self._reports.read_all()
         _process.restore_terminal()
         self._ending.note_exit()
         if self._ending.is_under_way:
@@ -333,19 +309,14 @@ class Supervisor:
         stale = self._watcher.stale()
         forget_bytecode({**changes, **stale})
         run = self._standby.take({**changes, **stale})
-        self._leave(self._run)
+        self._reports.close()
+        self._run.close()
         run.go(self._options.grace, self._next_generation(changes, since), since=since)
         self._run = run
         self._ending.begin_run()
         self._watch_anew(stale, run.since)
         self._watcher.keep(run.loaded)
         self._attend(run)
-
-    def _leave(self, run: Run) -> None:
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(run.reports)
-        loop.remove_reader(run.service)
-        run.close()
 
     def _protect(self) -> None:
         program = [self._run.pid] if self._run.status is None else []

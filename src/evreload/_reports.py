@@ -1,0 +1,77 @@
+"""What a run of the program tells, taken in bit by bit.
+
+The supervisor's loop. A program imports by the hundred, so it is read in one go what comes in a
+moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from socket import socket
+
+from ._channel import Record
+from ._run import Run
+
+DELAY = 0.02  # seconds; what changes until then is noticed all the same
+
+
+class Reports:
+    """Has *heed* called with what *run* tells, and *serve* when it asks for a socket, in order.
+
+    It is read without delay while *is_urgent* says so.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        heed: Callable[[list[Record]], object],
+        serve: Callable[[socket], object],
+        is_urgent: Callable[[], bool],
+    ) -> None:
+        self._run = run
+        self._heed = heed
+        self._serve = serve
+        self._is_urgent = is_urgent
+        self._is_open = True
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(run.service, self._on_request)
+        self._listen()
+
+    def read_soon(self) -> None:
+        """Read at the loop's next turn, though nothing may come: it may have been peeked at."""
+        self._loop.call_soon(self._read_on)
+
+    def read_all(self) -> None:
+        """Read to the end: the run has ended."""
+        while self._read():
+            pass
+        self._serve(self._run.service)
+
+    def close(self) -> None:
+        """Read no more."""
+        self._is_open = False
+        self._loop.remove_reader(self._run.reports)
+        self._loop.remove_reader(self._run.service)
+
+    def _listen(self) -> None:
+        if self._run.status is None and not self._run.has_hung_up:
+            self._loop.add_reader(self._run.reports, self._on_report)
+
+    def _on_report(self) -> None:
+        self._loop.remove_reader(self._run.reports)
+        self._loop.call_later(0 if self._is_urgent() else DELAY, self._read_on)
+
+    def _read_on(self) -> None:
+        if self._is_open:
+            self._read()
+            self._listen()
+
+    def _on_request(self) -> None:
+        self._read()
+        self._serve(self._run.service)
+
+    def _read(self) -> bool:
+        records = self._run.read()
+        self._heed(records)
+        return bool(records)
