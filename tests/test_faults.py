@@ -306,6 +306,34 @@ def test_times_of_modification_are_whatever(app, way):
     save(app, 99)
 
 
+# Runs at the start of each interpreter.
+CLOCK = """
+import os, time
+
+def set_back(read):
+    def tell(*clock):
+        hours = os.path.exists(os.path.join(os.path.dirname(__file__), "an-hour"))
+        return read(*clock) - hours * 3600 * 10**9
+    return tell
+
+time.time_ns = set_back(time.time_ns)
+time.clock_gettime_ns = set_back(time.clock_gettime_ns)
+"""
+
+
+@WAYS
+def test_the_clock_is_set_back_while_the_program_runs(app, way):
+    """By it, all the files have been saved after the next run began; but they have not."""
+    app.write("clock/sitecustomize.py", CLOCK)
+    run(app, way, PYTHONPATH=app.path("clock"))
+    app.write("clock/an-hour")
+    for value in range(2, 5):
+        save(app, value)
+        if not way:
+            app.armed()
+    assert app.count("restarting server") == 3, app.output
+
+
 # Names and places
 
 

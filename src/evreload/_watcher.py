@@ -255,7 +255,12 @@ class Watcher:
         """Whether *path* may be different from what the program has read, or missed."""
         if here.is_directory and (path in self._in_trees or self._wanted[path].explicit):
             return False  # what has come into it is looked at for itself
-        return here.ctime_ns >= self._since(path)
+        return here.ctime_ns >= self._since(path) and not self._was_set_back(path, here)
+
+    def _was_set_back(self, path: str, here: Status) -> bool:
+        """Whether our clock was, after it had stamped *path*: it is from before, then."""
+        assert self._observers
+        return here.ctime_ns > time.time_ns() and not self._observers.is_afar(path)
 
     def _since(self, path: str) -> int:
         want = self._wanted.get(path)

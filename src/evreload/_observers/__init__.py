@@ -76,12 +76,12 @@ class Observers:
 
     def start(self) -> None:
         """Make ready. Imports watchdog, which takes a while: not for the loop."""
-        if self._poll:
-            return
         from . import mounts
 
         table = mounts.read()
         self._silent, self._mounted_in = table.silent, table.file_in
+        if self._poll:
+            return
         try:
             if sys.platform == "linux":
                 from .inotify import Inotify
@@ -109,6 +109,10 @@ class Observers:
             if file := self._entries.get(directory) != set() and self._mounted_in(directory):
                 self._explain(file, "it is mounted by itself", "mount its directory")
                 self._arm_polling(directory)
+
+    def is_afar(self, path: str) -> bool:
+        """Whether *path* may be stamped by the clock of another machine."""
+        return self._silent(path) is not None
 
     def disarm(self, directory: str) -> None:
         for observer in (self._events, self._polling):
