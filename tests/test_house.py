@@ -56,6 +56,7 @@ MAY_IMPORT = {
         "_settings",
         "_carried",
         "_watcher",
+        "_workers",
         "tornado",
     },
     "_supervisor": {

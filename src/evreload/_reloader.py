@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from tornado.ioloop import IOLoop
 
-from . import _origin, _process
+from . import _origin, _process, _workers
 from ._grace import Grace
 from ._hooks import Hooks
 from ._mailbox import Mailbox
@@ -91,7 +91,7 @@ class Reloader:
 
     def _refuse(self, reason: str) -> None:
         """Say once why nothing will be reloaded; the first of several workers says it for all."""
-        level = logging.DEBUG if self._refused or _worker() else logging.WARNING
+        level = logging.DEBUG if self._refused or _workers.number() else logging.WARNING
         self._refused = True
         logger.log(level, "evreload cannot restart this process: %s", reason)
 
@@ -258,7 +258,7 @@ class Reloader:
     # Forks: threads don't survive them, and since Python 3.12 they draw a warning
 
     def _before_fork(self) -> None:
-        if self._mailbox and _is_forking_workers():
+        if self._mailbox and _workers.are_being_forked():
             self._go_under_the_command()
         self._disarm()
 
@@ -356,26 +356,9 @@ def _located(want: Want) -> Want:
 
 
 def _obstacle() -> str | None:
-    if _worker() is not None:
+    if _workers.number() is not None:
         return f"it is one worker of several; {ADVICE}"
     return _process.obstacle()
-
-
-def _worker() -> int | None:
-    """Return which one of Tornado's workers this is, from 0 on, if it is one."""
-    process = sys.modules.get("tornado.process")
-    return process.task_id() if process else None
-
-
-def _is_forking_workers() -> bool:
-    """Whether Tornado is forking workers just now."""
-    process = sys.modules.get("tornado.process")
-    frame = sys._getframe()
-    while process and frame.f_back:
-        frame = frame.f_back
-        if frame.f_code is process.fork_processes.__code__:
-            return True
-    return False
 
 
 def _current_loop() -> IOLoop:

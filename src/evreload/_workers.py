@@ -1,0 +1,25 @@
+"""Workers that Tornado forks, none of which can restart the program by itself.
+
+Any thread. Imports nothing of Tornado, since a program that forks them has.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def number() -> int | None:
+    """Return which worker this process is, from 0 on, if it is one."""
+    process = sys.modules.get("tornado.process")
+    return process.task_id() if process else None
+
+
+def are_being_forked() -> bool:
+    """Whether that is what this thread does just now."""
+    process = sys.modules.get("tornado.process")
+    frame = sys._getframe()
+    while process and frame.f_back:
+        frame = frame.f_back
+        if frame.f_code is process.fork_processes.__code__:
+            return True
+    return False
