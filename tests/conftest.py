@@ -26,7 +26,7 @@ from pathlib import Path
 
 import pytest
 
-from evreload._family import kill_all, marked
+from evreload._command.family import kill_all, marked
 from evreload._files import file_time
 
 # What is ignored is inherited: where this runs in the background, nobody could press Ctrl-C.

@@ -11,7 +11,7 @@ import zipapp
 import pytest
 
 import evreload
-from evreload._command import BadInput, check_target, parse
+from evreload._command.line import BadInput, check_target, parse
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 from conftest import WAYS, family, threads, until, write_modules
 
-from evreload._watcher import Want, Watcher
+from evreload._watching.watcher import Want, Watcher
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="counts what /proc shows")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import evreload
-from evreload import _command
+from evreload._command import line as command_line
 from evreload._settings import Options
 
 ROOT = Path(__file__).parent.parent
@@ -64,7 +64,9 @@ def commands() -> Iterator[tuple[str, str]]:
 
 
 def existing_options() -> set[str]:
-    return {option for action in _command._parser()._actions for option in action.option_strings}
+    return {
+        option for action in command_line._parser()._actions for option in action.option_strings
+    }
 
 
 def literals(node: ast.expr) -> list[str]:
@@ -100,13 +102,13 @@ def test_a_command_parses(page, command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if set(arguments) & {"--help", "--version"}:
         with pytest.raises(SystemExit, match=r"^0$"):
-            _command.parse(arguments)
+            command_line.parse(arguments)
         return
-    parser = _command._parser()
-    given = parser.parse_args(_command._split(arguments, parser)[0])
+    parser = command_line._parser()
+    given = parser.parse_args(command_line._split(arguments, parser)[0])
     for path in getattr(given, "watch", ()):
         (tmp_path / path).mkdir(exist_ok=True)
-    options = _command.parse(arguments)
+    options = command_line.parse(arguments)
     assert options.target[0] == "-m" or options.target[0].endswith(".py")
 
 
@@ -136,7 +138,7 @@ def test_every_option_has_an_example_in_the_guide():
     shown = set()
     for block in fenced(DOCS / "guide.md", "console"):
         shown.update(re.findall(r"(?<=\s)--?[a-z][a-z-]*(?=\s)", block))
-    for action in _command._parser()._actions:
+    for action in command_line._parser()._actions:
         if action.option_strings:
             assert shown.intersection(action.option_strings), action.option_strings
 
@@ -150,7 +152,7 @@ def test_every_key_of_the_project_file_is_in_the_guide(tmp_path, monkeypatch):
         (tmp_path / path).touch()
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("EVRELOAD_POLL", raising=False)
-    shown = _command.parse(["app.py"])
+    shown = command_line.parse(["app.py"])
     # What is shown there are the defaults, but for the two lists.
     assert shown._replace(watch=(), ignore=(), cold=()) == Options(target=["app.py"])
 
@@ -163,10 +165,10 @@ def test_every_public_name_has_a_heading_in_the_guide(public):
 
 @pytest.mark.parametrize("page", [ROOT / "CONTRIBUTING.md", DOCS / "how-it-works.md"], ids=name)
 def test_the_map_of_the_house_is_complete(page):
-    mapped = re.findall(r"^\|(?:[ \w]*\|)? `(\w+\.py|\w+/)` \|", page.read_text(), re.MULTILINE)
-    files = [path.name for path in HOUSE.glob("*.py")]
-    packages = [f"{path.parent.name}/" for path in HOUSE.glob("*/__init__.py")]
-    assert sorted(mapped) == sorted([*files, *packages])
+    mapped = re.findall(r"^\|(?:[ \w]*\|)? `([\w/]+(?:\.py|/))` \|", page.read_text(), re.MULTILINE)
+    files = [str(path.relative_to(HOUSE)) for path in HOUSE.rglob("*.py")]
+    rooms = {re.sub(r"(?<=observers/)\w+\.py|(?<=/)__init__\.py", "", file) for file in files}
+    assert sorted(mapped) == sorted(rooms)
 
 
 def test_every_environment_variable_is_in_the_guide():
@@ -197,7 +199,7 @@ def test_every_obstacle_and_remedy_is_documented():
         and node.value.value
     ]
     assert said
-    from evreload._observers import REMEDIES
+    from evreload._watching.observers import REMEDIES
 
     for text in [*said, *(part for remedy in REMEDIES.values() for part in remedy)]:
         assert text in page

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import DEADLINE, assert_gone, is_alive
 
-from evreload._family import _by_ps, descendants, family, kill_all, marked
+from evreload._command.family import _by_ps, descendants, family, kill_all, marked
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="only there are orphans found, and processes awaited"

@@ -19,31 +19,31 @@ from conftest import (
     write_modules,
 )
 
-from evreload import _git
+from evreload._watching.git import _repository, at_work
 
 
 @pytest.fixture(autouse=True)
 def nothing_remembered():
-    _git._repository.cache_clear()
+    _repository.cache_clear()
 
 
 def test_a_lock_tells(tmp_path):
     path = str(tmp_path / "a" / "b" / "helper.py")
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / ".git").mkdir()
-    assert not _git.at_work([path])
+    assert not at_work([path])
     lock = tmp_path / ".git" / "index.lock"
     lock.touch()
-    assert _git.at_work([path])
-    assert _git.at_work(["/nowhere/at/all", path])
-    assert not _git.at_work(["/nowhere/at/all"])
-    assert not _git.at_work([])
+    assert at_work([path])
+    assert at_work(["/nowhere/at/all", path])
+    assert not at_work(["/nowhere/at/all"])
+    assert not at_work([])
     os.utime(lock, (0, 0))
-    assert not _git.at_work([path])
+    assert not at_work([path])
     os.utime(lock)
-    assert _git.at_work([path])
+    assert at_work([path])
     lock.unlink()
-    assert not _git.at_work([path])
+    assert not at_work([path])
 
 
 def test_a_worktree_has_a_lock_of_its_own(tmp_path):
@@ -53,9 +53,9 @@ def test_a_worktree_has_a_lock_of_its_own(tmp_path):
     git(tmp_path / "main", "worktree", "add", "../other")
     path = str(tmp_path / "other" / "helper.py")
     (tmp_path / "main" / ".git" / "index.lock").touch()
-    assert not _git.at_work([path])
+    assert not at_work([path])
     (tmp_path / "main" / ".git" / "worktrees" / "other" / "index.lock").touch()
-    assert _git.at_work([path])
+    assert at_work([path])
 
 
 def test_a_submodule_points_to_its_repository_relatively(tmp_path):
@@ -64,9 +64,9 @@ def test_a_submodule_points_to_its_repository_relatively(tmp_path):
     modules = tmp_path / ".git" / "modules" / "sub"
     modules.mkdir(parents=True)
     path = str(tmp_path / "sub" / "helper.py")
-    assert not _git.at_work([path])
+    assert not at_work([path])
     (modules / "index.lock").touch()
-    assert _git.at_work([path])
+    assert at_work([path])
 
 
 # Git itself, on a repository of which a part is imported

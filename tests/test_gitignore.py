@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evreload._gitignore import Gitignore
+from evreload._watching.gitignore import Gitignore
 
 
 def test_what_git_ignores_is_left_out(tmp_path):

@@ -11,7 +11,7 @@ import sys
 import pytest
 from conftest import DEADLINE
 
-from evreload import _hold
+from evreload._command import hold
 
 needs_epoll = pytest.mark.skipif(sys.platform != "linux", reason="epoll is Linux's")
 
@@ -53,7 +53,7 @@ def test_no_loop_is_woken_for_who_comes_but_for_whom_it_has_let_in(epoll, listen
     served, _ = listener.accept()
     with served:
         epoll.register(served.fileno(), select.EPOLLIN)
-        _hold.hold()
+        hold.hold()
         come()
         assert ready(epoll) == []
         client.send(b"a question")
@@ -66,7 +66,7 @@ def test_sockets_of_other_kinds_are_left_to_their_loops(epoll, tmp_path):
         listener.bind(str(tmp_path / "socket"))
         listener.listen()
         epoll.register(listener.fileno(), select.EPOLLIN)
-        _hold.hold()
+        hold.hold()
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(listener.getsockname())
             assert ready(epoll, DEADLINE) == [listener.fileno()]
@@ -78,14 +78,14 @@ def test_a_number_that_means_another_socket_by_now_does_no_harm(epoll, listener)
     with copy, other:
         epoll.register(copy.fileno(), select.EPOLLIN)
         os.dup2(other.fileno(), copy.fileno())  # the listener itself is still open
-        _hold.hold()
+        hold.hold()
 
 
 @needs_epoll
 def test_where_gevent_has_taken_epoll_away_accept_is_left(monkeypatch, listener):
     monkeypatch.delattr(select, "epoll")
     listener.setblocking(False)
-    _hold.hold()
+    hold.hold()
     with pytest.raises(BlockingIOError):
         listener.accept()
 
@@ -94,7 +94,7 @@ def test_who_polls_is_told_that_nobody_has_come(listener, come):
     listener.setblocking(False)
     come()
     assert select.select([listener], [], [], DEADLINE)[0]
-    _hold.hold()
+    hold.hold()
     with pytest.raises(BlockingIOError):
         listener.accept()
 
@@ -102,9 +102,9 @@ def test_who_polls_is_told_that_nobody_has_come(listener, come):
 def test_who_waits_in_accept_lets_nobody_in_before_it_has_got_its_signal(
     monkeypatch, listener, come
 ):
-    monkeypatch.setattr(_hold.time, "sleep", waited := [].append)
+    monkeypatch.setattr(hold.time, "sleep", waited := [].append)
     come()
-    _hold.hold()
+    hold.hold()
     served, _ = listener.accept()
     served.close()
-    assert waited.__self__ == [_hold.TO_BE_STOPPED]
+    assert waited.__self__ == [hold.TO_BE_STOPPED]

@@ -14,9 +14,9 @@ HOUSE = Path(evreload.__file__).parent
 # Who may import whom, of ours and of the two dependencies; what is in no row may import nothing.
 MAY_IMPORT = {
     "__init__": {
-        "_child",
-        "_command",
-        "_forkserver",
+        "_command/child",
+        "_command/line",
+        "_command/forkserver",
         "_modules",
         "_origin",
         "_reloader",
@@ -28,16 +28,16 @@ MAY_IMPORT = {
     "__main__": {"evreload"},
     "_program": {"evreload"},
     "_tornado": {"evreload", "tornado"},
-    "_command": {
+    "_command/line": {
         "_console",
-        "_family",
+        "_command/family",
         "_handover",
         "_origin",
         "_process",
         "_program",
-        "_run",
+        "_command/run",
         "_settings",
-        "_supervisor",
+        "_command/supervisor",
         "evreload",
     },
     "_reloader": {
@@ -49,83 +49,123 @@ MAY_IMPORT = {
         "_hooks",
         "_mailbox",
         "_modules",
-        "_observers",
-        "_patterns",
+        "_watching/observers/__init__",
+        "_watching/patterns",
         "_origin",
         "_process",
         "_settings",
         "_carried",
-        "_watcher",
+        "_watching/watcher",
         "_workers",
         "tornado",
     },
-    "_supervisor": {
+    "_command/supervisor": {
         "_broken",
-        "_channel",
+        "_command/channel",
         "_console",
-        "_ending",
-        "_family",
+        "_command/ending",
+        "_command/family",
         "_files",
-        "_gitignore",
+        "_watching/gitignore",
         "_handover",
         "_mailbox",
         "_modules",
-        "_observers",
-        "_patterns",
+        "_watching/observers/__init__",
+        "_watching/patterns",
         "_origin",
         "_process",
-        "_reports",
-        "_run",
+        "_command/reports",
+        "_command/run",
         "_settings",
-        "_sockets",
-        "_standby",
-        "_watcher",
+        "_command/sockets",
+        "_command/standby",
+        "_watching/watcher",
         "tornado",
     },
-    "_reports": {"_channel", "_run"},
-    "_standby": {"_channel", "_run", "_settings", "_warm", "_watcher"},
-    "_warm": {"_channel", "_guard", "_preloader", "_run", "_settings", "_watcher"},
-    "_preloader": {"_channel", "_family", "_guard", "_modules", "_process", "_run", "_watcher"},
-    "_forkserver": {"_channel", "_guard", "_modules", "_origin", "_process", "_sockets"},
-    "_guard": {"_modules", "_origin"},
+    "_command/reports": {"_command/channel", "_command/run"},
+    "_command/standby": {
+        "_command/channel",
+        "_command/run",
+        "_settings",
+        "_command/warm",
+        "_watching/watcher",
+    },
+    "_command/warm": {
+        "_command/channel",
+        "_command/guard",
+        "_command/preloader",
+        "_command/run",
+        "_settings",
+        "_watching/watcher",
+    },
+    "_command/preloader": {
+        "_command/channel",
+        "_command/family",
+        "_command/guard",
+        "_modules",
+        "_process",
+        "_command/run",
+        "_watching/watcher",
+    },
+    "_command/forkserver": {
+        "_command/channel",
+        "_command/guard",
+        "_modules",
+        "_origin",
+        "_process",
+        "_command/sockets",
+    },
+    "_command/guard": {"_modules", "_origin"},
     "_carried": {"tornado"},
-    "_child": {
+    "_command/child": {
         "tornado",
-        "_channel",
+        "_command/channel",
         "_files",
         "_grace",
         "_handover",
-        "_hold",
+        "_command/hold",
         "_hooks",
         "_modules",
         "_process",
-        "_sockets",
+        "_command/sockets",
     },
     "_process": {"_origin"},
-    "_run": {"_channel", "_process", "_settings"},
-    "_ending": {
-        "_channel",
+    "_command/run": {"_command/channel", "_process", "_settings"},
+    "_command/ending": {
+        "_command/channel",
         "_console",
-        "_family",
+        "_command/family",
         "_handover",
         "_process",
-        "_run",
+        "_command/run",
         "_settings",
-        "_watcher",
+        "_watching/watcher",
     },
-    "_broken": {"_files", "_watcher"},
-    "_gitignore": {"pathspec"},
-    "_watcher": {"_files", "_observers", "_patterns", "_routes", "_settling", "tornado"},
-    "_settling": {"_files", "_git", "tornado"},
-    "_routes": {"_files", "_observers"},
+    "_broken": {"_files", "_watching/watcher"},
+    "_watching/gitignore": {"pathspec"},
+    "_watching/watcher": {
+        "_files",
+        "_watching/observers/__init__",
+        "_watching/patterns",
+        "_watching/routes",
+        "_watching/settling",
+        "tornado",
+    },
+    "_watching/settling": {"_files", "_watching/git", "tornado"},
+    "_watching/routes": {"_files", "_watching/observers/__init__"},
     "_mailbox": {"tornado"},
     "_handover": {"_files"},
-    "_observers/__init__": {"_observers/*"},
-    "_observers/inotify": {"_observers", "watchdog"},
-    "_observers/native": {"_observers", "watchdog"},
-    "_observers/polling": {"_observers", "_files"},
+    "_watching/observers/__init__": {
+        "_watching/observers/inotify",
+        "_watching/observers/native",
+        "_watching/observers/polling",
+        "_watching/observers/mounts",
+    },
+    "_watching/observers/inotify": {"_watching/observers/__init__", "watchdog"},
+    "_watching/observers/native": {"_watching/observers/__init__", "watchdog"},
+    "_watching/observers/polling": {"_watching/observers/__init__", "_files"},
 }
-MAY_ASK_FOR_THE_PLATFORM = {"_origin", "_process", "_observers/__init__"}
+MAY_ASK_FOR_THE_PLATFORM = {"_origin", "_process", "_watching/observers/__init__"}
 
 ROOMS = sorted(str(path.relative_to(HOUSE).with_suffix("")) for path in HOUSE.rglob("*.py"))
 
@@ -136,26 +176,22 @@ def tree(room: str) -> ast.Module:
 
 def imports(room: str):
     """Yield the rooms and dependencies that *room* imports, anywhere in it."""
-    package = room.split("/")[0] if "/" in room else ""
     for node in ast.walk(tree(room)):
         if isinstance(node, ast.Import):
             yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield (node.module or "").split(".")[0]
         elif isinstance(node, ast.ImportFrom):
-            name = (node.module or "").split(".")[0]
-            if node.level == 0:
-                yield name
-            elif package and node.level == 1:
-                yield package if room != f"{package}/__init__" else f"{package}/*"
-            elif name:
-                yield name
-            else:
-                yield from (alias.name for alias in node.names)
+            above = room.split("/")[: -node.level]
+            place = "/".join([*above, *(node.module or "").split(".")]).strip("/")
+            for alias in node.names:
+                candidates = (place, f"{place}/{alias.name}".strip("/"), f"{place}/__init__")
+                yield next(name for name in candidates if name in ROOMS)
 
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_imports_point_one_way(room):
-    ours = {name.split("/")[0] for name in ROOMS} | {f"{p}/*" for p in ("_observers",)}
-    of_interest = ours | {"tornado", "watchdog", "evreload", "pathspec"}
+    of_interest = {*ROOMS, "tornado", "watchdog", "evreload", "pathspec"}
     assert set(imports(room)) & of_interest <= MAY_IMPORT.get(room, set())
 
 
@@ -168,9 +204,9 @@ def test_only_two_rooms_ask_for_the_platform(room):
 
 
 def test_nothing_imports_the_stories():
-    stories = {"_reloader", "_supervisor"}
+    stories = {"_reloader", "_command/supervisor"}
     importers = {room for room in ROOMS if stories & set(imports(room))}
-    assert importers <= {"__init__", "_command"}
+    assert importers <= {"__init__", "_command/line"}
 
 
 def test_every_room_opens_with_its_rule():

@@ -19,9 +19,9 @@ from watchdog.events import (
     FileOpenedEvent,
 )
 
-from evreload._observers import EVERYWHERE, News, Observers, mounts
-from evreload._observers.native import Native
-from evreload._observers.polling import Polling
+from evreload._watching.observers import EVERYWHERE, News, Observers, mounts
+from evreload._watching.observers.native import Native
+from evreload._watching.observers.polling import Polling
 
 DEADLINE = 30  # seconds
 CHECK_TIME = 0.02  # seconds
@@ -68,7 +68,7 @@ def died():
 
 @pytest.fixture
 def inotify(told, entries, died):
-    from evreload._observers.inotify import Inotify
+    from evreload._watching.observers.inotify import Inotify
 
     inotify = Inotify(told.put, entries, died.set)
     yield inotify
@@ -207,7 +207,7 @@ class TestInotify:
         assert not any(map(os.get_inheritable, descriptors("inotify")))
 
     def test_stopped_it_leaves_nothing_open(self, told, entries):
-        from evreload._observers.inotify import Inotify
+        from evreload._watching.observers.inotify import Inotify
 
         before = descriptors()
         Inotify(told.put, entries, lambda: told.put("died")).stop()
@@ -240,7 +240,7 @@ class TestInotify:
 
 @on_linux
 def test_that_it_was_stopped_is_no_news(told, entries, died, top):
-    from evreload._observers.inotify import Inotify
+    from evreload._watching.observers.inotify import Inotify
 
     inotify = Inotify(told.put, entries, died.set)
     inotify.arm(str(top))
@@ -453,7 +453,7 @@ def test_without_an_inotify_instance_all_is_polled(observers, top, monkeypatch, 
 
 @on_linux
 def test_with_another_watchdog_than_we_know_all_is_polled(observers, monkeypatch, caplog):
-    monkeypatch.setitem(sys.modules, "evreload._observers.inotify", None)
+    monkeypatch.setitem(sys.modules, "evreload._watching.observers.inotify", None)
     assert str(observers()) == "polling every 0.02 s"
     assert len(warnings(caplog)) == 1
 

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from evreload._routes import Routes
+from evreload._watching.routes import Routes
 
 
 class Recorder:

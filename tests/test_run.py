@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from evreload._run import cold
+from evreload._command.run import cold
 from evreload._settings import Options
 
 WRITER = """

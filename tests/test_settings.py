@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from evreload import _command, _settings
+from evreload import _settings
+from evreload._command import line
 
 
 @pytest.mark.parametrize(
@@ -26,7 +27,7 @@ def test_the_environment_goes_before_the_project_and_options_before_it(tmp_path,
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pyproject.toml").write_text("[tool.evreload]\npoll = true\n")
     monkeypatch.delenv("EVRELOAD_POLL", raising=False)
-    assert _command.parse(["app.py"]).poll is True
+    assert line.parse(["app.py"]).poll is True
     monkeypatch.setenv("EVRELOAD_POLL", "no")
-    assert _command.parse(["app.py"]).poll is False
-    assert _command.parse(["--poll", "app.py"]).poll is True
+    assert line.parse(["app.py"]).poll is False
+    assert line.parse(["--poll", "app.py"]).poll is True

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from conftest import Clients
 
-from evreload._sockets import Shelf, _become, _key
+from evreload._command.sockets import Shelf, _become, _key
 
 TORNADO = """
 import asyncio, os, sys

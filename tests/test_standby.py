@@ -13,9 +13,9 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no sup
 
 @pytest.fixture
 def standby(tmp_path):
-    from evreload._run import cold
+    from evreload._command.run import cold
+    from evreload._command.standby import Standby
     from evreload._settings import Options
-    from evreload._standby import Standby
 
     (tmp_path / "app.py").write_text("import time; time.sleep(1000)")
     options = Options(target=[str(tmp_path / "app.py")])
@@ -58,9 +58,11 @@ def test_of_what_was_just_killed_nothing_is_taken(standby):
 
 
 def test_what_has_read_a_change_is_not_taken(standby):
+    from evreload._command import child
+
     standby.make_ready()
     (pid,) = standby.pids
-    own = os.path.join(os.path.dirname(sys.modules["evreload"].__file__), "_child.py")
+    own = child.__file__
     while own not in {record[-1] for record in standby._run.peek()}:
         pass
     taken = standby.take({own: None})

@@ -571,12 +571,13 @@ def test_sockets_are_kept(app):
 
 
 def test_it_is_refused_elsewhere_in_one_sentence(monkeypatch, capsys, tmp_path):
-    from evreload import _command, _process
+    from evreload import _process
+    from evreload._command import line
 
     monkeypatch.setattr(_process, "CAN_FORK", False)
     (tmp_path / "app.py").touch()
     with pytest.raises(SystemExit, match=r"^2$"):
-        _command.main(["--warm", str(tmp_path / "app.py")])
+        line.main(["--warm", str(tmp_path / "app.py")])
     assert capsys.readouterr().err == (
         "evreload: --warm needs Linux; leave it out, and every start is cold\n"
     )
@@ -586,7 +587,7 @@ def test_it_is_refused_elsewhere_in_one_sentence(monkeypatch, capsys, tmp_path):
 
 GUARDED = """
 import json, sys, sysconfig
-from evreload._guard import Guard, Outside
+from evreload._command.guard import Guard, Outside
 from evreload._modules import Imports
 
 project, site, *names = sys.argv[1:]

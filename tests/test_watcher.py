@@ -10,9 +10,9 @@ import time
 import pytest
 from conftest import await_tick
 
-from evreload import _git, _settling, _watcher
-from evreload._observers import EVERYWHERE, News
-from evreload._watcher import Want, Watcher
+from evreload._watching import git, settling, watcher
+from evreload._watching.observers import EVERYWHERE, News
+from evreload._watching.watcher import Want, Watcher
 
 DEADLINE = 30  # seconds
 
@@ -178,7 +178,7 @@ def test_lost_events_are_made_up_for(run, top):
 
 
 def test_a_long_survey_is_done_in_slices(run, top, monkeypatch):
-    monkeypatch.setattr(_watcher, "SLICE", 1e-5)
+    monkeypatch.setattr(watcher, "SLICE", 1e-5)
     (top / "many").mkdir()
     names = [f"many/{n}" for n in range(300)]
     for name in names:
@@ -426,7 +426,7 @@ def test_a_cycle_of_links_in_a_tree_ends(top):
 
 
 def test_git_is_let_finish(run, top):
-    _git._repository.cache_clear()
+    git._repository.cache_clear()
     (top / ".git").mkdir()
     lock = top / ".git" / "index.lock"
 
@@ -442,7 +442,7 @@ def test_git_is_let_finish(run, top):
         assert not lock.exists()
 
     run(test)
-    _git._repository.cache_clear()
+    git._repository.cache_clear()
 
 
 def test_a_writer_is_let_finish(run, top):
@@ -486,16 +486,16 @@ def test_a_hard_link_has_no_writer(run, top):
         os.link(top / "other", top / "file")
         watching.news("file", unfinished=True)
         assert await watching.changes() == {"file"}
-        assert time.monotonic() - watching.watcher.first_news < _settling.PATIENCE
+        assert time.monotonic() - watching.watcher.first_news < settling.PATIENCE
 
     run(test)
 
 
 @pytest.mark.parametrize("at_work", ["git", "git, writing", "a writer", "somebody"])
 def test_nobody_starves_the_reload(run, top, monkeypatch, at_work):
-    monkeypatch.setattr(_settling, "PATIENCE", 0.1)
-    monkeypatch.setattr(_settling, "GIT_PATIENCE", 0.3)
-    _git._repository.cache_clear()
+    monkeypatch.setattr(settling, "PATIENCE", 0.1)
+    monkeypatch.setattr(settling, "GIT_PATIENCE", 0.3)
+    git._repository.cache_clear()
     if "git" in at_work:
         (top / ".git").mkdir()
         (top / ".git" / "index.lock").touch()
@@ -514,7 +514,7 @@ def test_nobody_starves_the_reload(run, top, monkeypatch, at_work):
         task.cancel()
 
     run(test, debounce=0.05 if at_work == "somebody" else 0)
-    _git._repository.cache_clear()
+    git._repository.cache_clear()
 
 
 # Arming

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tornado.ioloop import IOLoop
 
     from ._carried import Carried
-    from ._child import Child
+    from ._command.child import Child
     from ._modules import Imports
     from ._reloader import Reloader
     from ._settings import Settings
@@ -215,9 +215,9 @@ def install() -> None:
 
 def main() -> None:
     """Run the command ``python -m evreload``, with the arguments in `sys.argv`."""
-    from . import _command
+    from ._command import line
 
-    _command.main()
+    line.main()
 
 
 def _once(make: Callable[[], T]) -> Callable[[], T]:
@@ -259,9 +259,10 @@ def _story() -> Reloader | Child:
 
 def _become_child(mode: str) -> Child:
     """Report to the parent at the other end of the pipes that *mode* names."""
-    from . import _child, _tornado
+    from . import _tornado
+    from ._command.child import Child
 
-    child = _child.Child(mode, _imports())
+    child = Child(mode, _imports())
     _stories.append(child)
     _tornado.stand_in()
     return child
@@ -269,10 +270,11 @@ def _become_child(mode: str) -> Child:
 
 def _serve_forks(mode: str) -> str:
     """Fork the program whenever told through the pipes that *mode* names; return in each."""
-    from . import _child, _forkserver, _tornado  # noqa: F401  # each fork needs _child
+    from . import _tornado
+    from ._command import child, forkserver  # noqa: F401  # each fork needs the child
 
     _tornado.stand_in()
-    return _forkserver.ForkServer(mode, _imports()).serve()
+    return forkserver.ForkServer(mode, _imports()).serve()
 
 
 def _wait_after(error: BaseException) -> None:

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 
 from ._files import compile_error
-from ._watcher import Changes
+from ._watching.watcher import Changes
 
 logger = logging.getLogger("evreload")
 

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from ._carried import Carried
     from ._handover import Handover
     from ._hooks import Hook
-    from ._observers import News, Observers
     from ._settings import Settings
-    from ._watcher import Changes, Want, Watcher
+    from ._watching.observers import News, Observers
+    from ._watching.watcher import Changes, Want, Watcher
 
 ARMING_PATIENCE = 2.0  # seconds that a fork, or `stop`, waits for the first survey to end
 MOMENT = 0.002  # seconds after which it pays to look at all the files again
@@ -136,7 +136,7 @@ class Reloader:
         self._want(path, time.time_ns())
 
     def _want(self, path: str, since: int) -> None:
-        from ._watcher import Want
+        from ._watching.watcher import Want
 
         want = Want(path, since, explicit=True)
         self._wants.append(want)
@@ -184,7 +184,7 @@ class Reloader:
         """
         time.sleep(LET_GO)
         try:
-            from ._watcher import Want
+            from ._watching.watcher import Want
 
             self._watcher = watcher = self._make_watcher(mailbox, settings)
             for want in self._wants:
@@ -197,10 +197,10 @@ class Reloader:
             logger.exception("evreload could not begin to watch: nothing will be reloaded")
 
     def _make_watcher(self, mailbox: Mailbox[News | Want], settings: Settings) -> Watcher:
-        from . import _patterns
         from ._broken import Broken
-        from ._observers import Observers
-        from ._watcher import Want, Watcher
+        from ._watching import patterns
+        from ._watching.observers import Observers
+        from ._watching.watcher import Want, Watcher
 
         def connect() -> Observers:
             observers = Observers(
@@ -214,7 +214,7 @@ class Reloader:
             self._on_changes,
             debounce=settings.debounce,
             excused=self._is_excused,
-            ignored=_patterns.by_globs(settings.ignore),
+            ignored=patterns.by_globs(settings.ignore),
         )
         self._broken: Broken = Broken()
         self._imports.began = self.handover.since
@@ -234,7 +234,7 @@ class Reloader:
             self._refuse(reason)
             self.stop()
             return
-        from ._watcher import Want
+        from ._watching.watcher import Want
 
         is_first, self._is_up = not self._is_up, True
         if is_first:

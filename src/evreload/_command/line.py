@@ -16,8 +16,8 @@ from typing import Any, NoReturn
 
 import evreload
 
-from . import _origin, _process
-from ._settings import Options, poll_by_environment
+from .. import _origin, _process
+from .._settings import Options, poll_by_environment
 
 PROG = "python -m evreload"
 USAGE = "%(prog)s [option ...] (-m module | path) [argument ...]"
@@ -52,9 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _supervise(options: Options) -> NoReturn:
-    from ._family import Guardian
-    from ._handover import VARIABLE
-    from ._run import cold
+    from .._handover import VARIABLE
+    from .family import Guardian
+    from .run import cold
 
     os.environ.pop(VARIABLE, None)  # it was meant for whoever started us
     guardian = Guardian()
@@ -66,8 +66,8 @@ def _supervise(options: Options) -> NoReturn:
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     _process.adopt_orphans()
-    from . import _console
-    from ._supervisor import Supervisor
+    from .. import _console
+    from .supervisor import Supervisor
 
     _console.configure(quiet=options.quiet, verbose=options.verbose)
     sys.exit(Supervisor(options, first, guardian).run())
@@ -75,7 +75,7 @@ def _supervise(options: Options) -> NoReturn:
 
 def _run_here(options: Options) -> NoReturn:
     """Where a child can't be handed pipes: run the program in this process, then wait."""
-    from ._program import run_and_wait
+    from .._program import run_and_wait
 
     evreload.install()
     run_and_wait(options.target, until_success=options.until_success)

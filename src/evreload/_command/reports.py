@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Callable
 from socket import socket
 
-from ._channel import Record
-from ._run import Run
+from .channel import Record
+from .run import Run
 
 DELAY = 0.02  # seconds; what changes until then is noticed all the same
 

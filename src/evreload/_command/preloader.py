@@ -11,12 +11,13 @@ import select
 import socket
 from collections.abc import Iterable
 
-from . import _channel, _process
-from ._family import family, kill_all
-from ._guard import Outside
-from ._modules import source
-from ._run import PIPE_SIZE, Run
-from ._watcher import Want
+from .. import _process
+from .._modules import source
+from .._watching.watcher import Want
+from . import channel
+from .family import family, kill_all
+from .guard import Outside
+from .run import PIPE_SIZE, Run
 
 FORK_TIMEOUT = 5.0  # seconds; a fork takes some milliseconds
 
@@ -43,10 +44,10 @@ class Preloader:
         self.reports = self._run.reports
         self._run.widen(PIPE_SIZE)
         try:
-            self._run.tell(_channel.OUTSIDE, *outside.directories(True))
-            self._run.tell(_channel.INSIDE, *self._project)
-            self._run.tell(_channel.COLD, *cold)
-            self._run.tell(_channel.PRELOAD, *names)
+            self._run.tell(channel.OUTSIDE, *outside.directories(True))
+            self._run.tell(channel.INSIDE, *self._project)
+            self._run.tell(channel.COLD, *cold)
+            self._run.tell(channel.PRELOAD, *names)
         except OSError:
             self.close()
             raise
@@ -69,19 +70,19 @@ class Preloader:
         wants = set()
         while records := self._run.read():
             for kind, *words in records:
-                if kind == _channel.FILE:
+                if kind == channel.FILE:
                     want = Want(source(words[1]), int(words[0]))
                     self.files[want.path] = want.since
                     wants.add(want)
-                elif kind == _channel.LOADING:
+                elif kind == channel.LOADING:
                     self.loading = words[0]
-                elif kind == _channel.LEFT_OUT:
+                elif kind == channel.LEFT_OUT:
                     self.left_out[words[0]] = words[1]
-                elif kind == _channel.UNFIT:
+                elif kind == channel.UNFIT:
                     self.unfit = words[0]
-                elif kind == _channel.READY:
+                elif kind == channel.READY:
                     self.is_ready = True
-                elif kind == _channel.FORKED:
+                elif kind == channel.FORKED:
                     self._forked = int(words[0])
         return wants
 
@@ -89,7 +90,7 @@ class Preloader:
         """Fork a program that has *pipes* to us; return its process id. Raises OSError."""
         self._forked = None
         socket.send_fds(self._run.service, [b"."], list(pipes))
-        self._run.tell(_channel.FORK)
+        self._run.tell(channel.FORK)
         while self._forked is None:
             if not select.select([self.reports], [], [], FORK_TIMEOUT)[0]:
                 raise TimeoutError(f"no answer in {FORK_TIMEOUT:g} s")

@@ -15,22 +15,24 @@ from collections.abc import Callable
 
 from tornado.ioloop import IOLoop
 
-from . import _channel, _console, _gitignore, _origin, _patterns, _process
-from ._broken import Broken
-from ._channel import Record
-from ._ending import Ending
-from ._family import Guardian, family, kill_all
-from ._files import changed_since, forget_bytecode
-from ._handover import Handover
-from ._mailbox import Mailbox
-from ._modules import source
-from ._observers import News, Observers
-from ._reports import Reports
-from ._run import Run
-from ._settings import Options
-from ._sockets import Shelf
-from ._standby import Standby
-from ._watcher import Changes, Want, Watcher
+from .. import _console, _origin, _process
+from .._broken import Broken
+from .._files import changed_since, forget_bytecode
+from .._handover import Handover
+from .._mailbox import Mailbox
+from .._modules import source
+from .._settings import Options
+from .._watching import gitignore, patterns
+from .._watching.observers import News, Observers
+from .._watching.watcher import Changes, Want, Watcher
+from . import channel
+from .channel import Record
+from .ending import Ending
+from .family import Guardian, family, kill_all
+from .reports import Reports
+from .run import Run
+from .sockets import Shelf
+from .standby import Standby
 
 STARTING = 2.0  # seconds after which a program that binds no socket counts as up
 CLAIMING = 1.0  # seconds the program has to bind the other addresses after the first
@@ -94,13 +96,13 @@ class Supervisor:
 
     def _watch(self) -> None:
         options = self._options
-        self._gitignore = _gitignore.Gitignore()
+        self._gitignore = gitignore.Gitignore()
         self._watcher = Watcher(
             self._connect,
             self._restart_for,
             debounce=options.debounce,
             excused=self._is_excused,
-            ignored=_patterns.by_globs(options.ignore),
+            ignored=patterns.by_globs(options.ignore),
             left_out=self._gitignore.rule if options.gitignore else lambda path: None,
         )
         self._mailbox = Mailbox(IOLoop.current(), self._watcher.receive)
@@ -150,15 +152,15 @@ class Supervisor:
                 wants.add(want)
                 if want.explicit:
                     self._gitignore.ask_for(want.path)
-            elif record[0] == _channel.BOUND:
+            elif record[0] == channel.BOUND:
                 serving_since = float(record[1])
-            elif record[0] == _channel.MODULES:
+            elif record[0] == channel.MODULES:
                 self._standby.learn()
-            elif record[0] == _channel.PREPARED:
+            elif record[0] == channel.PREPARED:
                 self._ending.note_prepared(int(record[1]), record[2:])
-            elif record[0] == _channel.RELOAD:
+            elif record[0] == channel.RELOAD:
                 self._restart_for({})
-            elif record[0] == _channel.RELOADING:
+            elif record[0] == channel.RELOADING:
                 self._renew_in_place(run)
         if wants:
             self._watcher.receive(wants)
@@ -368,10 +370,10 @@ class Supervisor:
 
 def _wanted(record: Record, run: Run) -> Want | None:
     kind, *words = record
-    if kind == _channel.FILE:
+    if kind == channel.FILE:
         return Want(source(words[1]), int(words[0]))
-    if kind == _channel.WATCH:
+    if kind == channel.WATCH:
         return Want(words[1], int(words[0]), explicit=True)
-    if kind == _channel.FAILED:
+    if kind == channel.FAILED:
         return Want(source(words[0]), run.since)
     return None

@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 
-from .._files import Fingerprint, look
+from ..._files import Fingerprint, look
 from . import News
 
 logger = logging.getLogger("evreload")

@@ -12,10 +12,11 @@ import os
 import sys
 import time
 
-from . import _channel, _process
-from ._channel import Records, pack
-from ._hooks import Hooks
-from ._modules import imported, traceback_files
+from .. import _process
+from .._hooks import Hooks
+from .._modules import imported, traceback_files
+from . import channel
+from .channel import Records, pack
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
 if TYPE_CHECKING:
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
     from socket import socket
     from typing import Any, NoReturn
 
-    from ._handover import Handover
-    from ._hooks import Hook
-    from ._modules import Imports
-    from ._sockets import Keeper
+    from .._handover import Handover
+    from .._hooks import Hook
+    from .._modules import Imports
+    from .sockets import Keeper
 
 MOST_WRITES = 100  # reported one by one; a program that writes more may have written anything
 VARIABLE = "EVRELOAD_RUN"  # as in _handover, which imports too much
@@ -90,7 +91,7 @@ class Child:
         self._hears = True
         self._since = time.time_ns()
         if _process.WARM in self._mode:
-            self._report(_channel.BEGAN)
+            self._report(channel.BEGAN)
 
     def hear(self) -> None:
         """Heed the parent's requests from now on."""
@@ -100,7 +101,7 @@ class Child:
     def _go(self) -> None:
         while data := os.read(self._requests, 1 << 16):
             for record in self._records.feed(data):
-                if record[0] == _channel.GO:
+                if record[0] == channel.GO:
                     self._grace = float(record[1])
                     self._imports.began = int(record[2])
                     for told in record[3:]:
@@ -115,7 +116,7 @@ class Child:
     def handover(self) -> Handover:
         """What the parent has told of this run."""
         if self._handover is None:
-            from ._handover import Handover
+            from .._handover import Handover
 
             self._handover = Handover.received(self._parent, self._since)
         return self._handover
@@ -136,7 +137,7 @@ class Child:
             time.sleep(3600)
 
     def watch(self, path: str) -> None:
-        self._report(_channel.WATCH, str(time.time_ns()), path)
+        self._report(channel.WATCH, str(time.time_ns()), path)
 
     def bind_sockets(self, port: int, *arguments: Any) -> list[socket]:
         """Bind as Tornado does: the parent keeps whatever listens."""
@@ -160,14 +161,14 @@ class Child:
         self._hooks.wait_outside_a_loop()
         self._hooks.call()
         if os.getpid() != self._pid:
-            self._report(_channel.RELOAD)
+            self._report(channel.RELOAD)
             self.wait(None)
-        from ._files import changed_since, forget_bytecode
+        from .._files import changed_since, forget_bytecode
 
         forget_bytecode(changed_since(self._since, self._imports.files()))
         now = time.time_ns()
         told = self.handover.pass_on((), owner=self._parent, since=now)
-        self._report(_channel.RELOADING, str(now))
+        self._report(channel.RELOADING, str(now))
         for descriptor in self._pipes:
             os.set_inheritable(descriptor, True)
         _process.restart({VARIABLE: told}, self._mode.removesuffix(NOW) + NOW)
@@ -177,19 +178,19 @@ class Child:
     def failed(self, error: BaseException) -> None:
         """Tell which files *error* passed through: a change of any may mend it."""
         for path in traceback_files(error):
-            self._report(_channel.FAILED, path)
+            self._report(channel.FAILED, path)
 
     def ended(self) -> None:
         """Tell that the program came to its end by itself."""
         if os.getpid() == self._pid:
             if _process.WARM in self._mode:
                 self._tell_modules()
-            self._report(_channel.ENDED)
+            self._report(channel.ENDED)
 
     def _tell_modules(self) -> None:
         for name, is_plain, places in imported():
-            self._report(_channel.MODULE, name, "plain" if is_plain else "other", *places)
-        self._report(_channel.MODULES)
+            self._report(channel.MODULE, name, "plain" if is_plain else "other", *places)
+        self._report(channel.MODULES)
 
     def _report(self, *record: str) -> None:
         try:
@@ -200,7 +201,7 @@ class Child:
             return
 
     def _note(self, path: str, read: int) -> None:
-        self._report(_channel.FILE, str(read), path)
+        self._report(channel.FILE, str(read), path)
         if MULTIPROCESSING in path:
             self._follow_spawned()
 
@@ -227,9 +228,9 @@ class Child:
     def _on_write(self, path: str) -> None:
         self._writes += 1
         if path and self._writes <= MOST_WRITES:
-            self._report(_channel.WROTE, path)
+            self._report(channel.WROTE, path)
         else:
-            self._report(_channel.SPAWNED)
+            self._report(channel.SPAWNED)
             self._imports.has_started()
 
     def _on_bind(self, arguments: tuple[Any, ...]) -> None:
@@ -238,7 +239,7 @@ class Child:
             self._is_bound()
 
     def _is_bound(self) -> None:
-        self._report(_channel.BOUND, str(time.monotonic()))
+        self._report(channel.BOUND, str(time.monotonic()))
         if "tornado.httpserver" in sys.modules:
             self._wish(FOR_REQUESTS)
             if not self._forks:
@@ -257,7 +258,7 @@ class Child:
     def _on_first_socket(self, arguments: object) -> None:
         """Only now is there a class to intercept: it is not imported for our sake."""
         self._imports.listen("socket.__new__", None)
-        from ._sockets import Keeper
+        from .sockets import Keeper
 
         self._keeper = Keeper(self._service[0], self._is_bound, may_claim=not self._is_first)
         self._keeper.intercept()
@@ -269,7 +270,7 @@ class Child:
         pid = os.getpid()
         if self._hears and seconds > self._wished.get(pid, 0):
             self._wished[pid] = seconds
-            self._report(_channel.WISHES, str(seconds), str(pid))
+            self._report(channel.WISHES, str(seconds), str(pid))
 
     def _on_signal(self, number: int, frame: object) -> None:
         if os.getpid() != self._pid:  # the pipe is for the program's first process
@@ -283,17 +284,17 @@ class Child:
         except BlockingIOError:
             return  # somebody's urgent data
         for kind, *words in self._records.feed(data):
-            if kind == _channel.TELL:
+            if kind == channel.TELL:
                 self._tell_modules()
-            elif kind == _channel.HOLD:
+            elif kind == channel.HOLD:
                 self._hold()
-            elif kind == _channel.PREPARE:
+            elif kind == channel.PREPARE:
                 self._changed = frozenset(words[1:])
                 self._prepare(float(words[0]))
 
     def _hold(self) -> None:
         if self._keeper:
-            from ._hold import hold
+            from .hold import hold
 
             hold()
 
@@ -318,7 +319,7 @@ class Child:
     async def _prepare_on_the_loop(self, grace: float) -> None:
         unfinished = []
         if "tornado.httpserver" in sys.modules and grace:
-            from ._grace import Grace
+            from .._grace import Grace
 
             unfinished = await Grace().finish(grace)
         await self._hooks.wait()
@@ -327,4 +328,4 @@ class Child:
     def _call_hooks(self, unfinished: list[str]) -> None:
         if os.getpid() == self._pid:  # workers have inherited copies
             self._hooks.call()
-        self._report(_channel.PREPARED, str(os.getpid()), *unfinished)
+        self._report(channel.PREPARED, str(os.getpid()), *unfinished)

@@ -14,12 +14,12 @@ import site
 import sysconfig
 from collections.abc import Callable, Collection
 
-from ._channel import Record
-from ._guard import Outside
-from ._preloader import Preloader
-from ._run import Run
-from ._settings import Options
-from ._watcher import Want
+from .._settings import Options
+from .._watching.watcher import Want
+from .channel import Record
+from .guard import Outside
+from .preloader import Preloader
+from .run import Run
 
 MOST_ATTEMPTS = 6  # to find out what may not be imported in advance
 MOST_FAILURES = 2  # of warm starts, after which there are no more

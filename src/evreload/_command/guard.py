@@ -9,7 +9,7 @@ import _thread
 import os
 import sys
 
-from . import _origin
+from .. import _origin
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any
 
-    from ._modules import Imports
+    from .._modules import Imports
 
 TEMPORARY = ("tempfile.mkstemp", "tempfile.mkdtemp")
 THREADS = ("_thread.start_new_thread", "_thread.start_joinable_thread")  # from Python 3.12 on

@@ -10,11 +10,11 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Collection
 
-from . import _channel
-from ._run import Run, cold
-from ._settings import Options
-from ._warm import Warm
-from ._watcher import Want
+from .._settings import Options
+from .._watching.watcher import Want
+from . import channel
+from .run import Run, cold
+from .warm import Warm
 
 LEARNING_DELAY = 1.0  # seconds; imports come in bursts
 
@@ -105,7 +105,7 @@ class Standby:
 
     @staticmethod
     def _has_read(run: Run, changes: Collection[str]) -> bool:
-        imported = {record[2] for record in run.peek() if record[0] == _channel.FILE}
+        imported = {record[2] for record in run.peek() if record[0] == channel.FILE}
         return not (imported.isdisjoint(changes) and run.loaded.keys().isdisjoint(changes))
 
     def _drop(self) -> None:

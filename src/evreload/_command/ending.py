@@ -14,13 +14,14 @@ import signal
 import time
 from collections.abc import Callable
 
-from . import _channel, _console, _process
-from ._channel import Record
-from ._family import descendants, family, kill_all, send, strangers
-from ._handover import MOST_PATHS
-from ._run import Run
-from ._settings import Options
-from ._watcher import Changes
+from .. import _console, _process
+from .._handover import MOST_PATHS
+from .._settings import Options
+from .._watching.watcher import Changes
+from . import channel
+from .channel import Record
+from .family import descendants, family, kill_all, send, strangers
+from .run import Run
 
 HOLDING = 0.01  # seconds in which whoever was let in has asked, and mostly was answered
 A_MOMENT = 0.1  # seconds in which an interrupted program ends, mostly
@@ -81,7 +82,7 @@ class Ending:
         """Have nobody let in any more who would be let down: servers just end, or part first."""
         self.is_under_way = True
         with contextlib.suppress(OSError):  # it ends by itself, or can't hear
-            run.tell(_channel.HOLD)
+            run.tell(channel.HOLD)
             send(family(run.pid), signal.SIGURG)  # which does nothing to those that don't heed it
         await _happens(self._exited, time.monotonic() + HOLDING)
 

@@ -11,14 +11,15 @@ import signal
 import socket
 import time
 
-from . import _channel, _process
-from ._channel import Record, Records, pack
+from .. import _process
+from . import channel
+from .channel import Record, Records, pack
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of the program's first start
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from ._settings import Options
+    from .._settings import Options
 
 PIPE_SIZE = 1 << 20  # bytes: a program imports thousands of files before we may come to read
 
@@ -82,7 +83,7 @@ class Run:
         """Let the program begin; what is saved *since* then, if not since now, it may not know."""
         self.since = since or time.time_ns()
         with contextlib.suppress(BrokenPipeError):  # it was killed, and will be reaped
-            self.tell(_channel.GO, str(grace), str(self.since), *handed_over)
+            self.tell(channel.GO, str(grace), str(self.since), *handed_over)
             self.signal(signal.SIGCONT)  # somebody may have stopped it
 
     def tell(self, *record: str) -> None:
@@ -124,23 +125,23 @@ class Run:
     def heed(self, record: Record) -> None:
         """Remember what *record* tells of the run."""
         kind, *words = record
-        if kind == _channel.WROTE:
+        if kind == channel.WROTE:
             self._written.add(words[0])
-        elif kind == _channel.SPAWNED:
+        elif kind == channel.SPAWNED:
             self._may_have_written_anything = True
-        elif kind == _channel.FILE:
+        elif kind == channel.FILE:
             self.files.setdefault(words[1])
-        elif kind == _channel.MODULE:
+        elif kind == channel.MODULE:
             self.modules.append(tuple(words))
-        elif kind == _channel.BOUND:
+        elif kind == channel.BOUND:
             self.has_bound = True
-        elif kind == _channel.BEGAN:
+        elif kind == channel.BEGAN:
             self.has_begun = True
-        elif kind == _channel.WISHES:
+        elif kind == channel.WISHES:
             self.wishes[int(words[1])] = float(words[0])
-        elif kind == _channel.ENDED:
+        elif kind == channel.ENDED:
             self.said_goodbye = True
-        elif kind == _channel.RELOADING:
+        elif kind == channel.RELOADING:
             self.since = int(words[0])
             self.began_by_itself = True
             self.is_up = self.said_goodbye = False
@@ -152,7 +153,7 @@ class Run:
         if self._may_have_written_anything or path in self._written:
             return True
         # It is told before it is done; but the event of it may have been read first.
-        signs = ((_channel.WROTE, path), (_channel.SPAWNED,))
+        signs = ((channel.WROTE, path), (channel.SPAWNED,))
         return any(record in signs for record in self.peek())
 
     def ask_for_modules(self) -> None:
@@ -161,12 +162,12 @@ class Run:
             return
         self.modules.clear()
         with contextlib.suppress(OSError):  # it is about to end
-            self.tell(_channel.TELL)
+            self.tell(channel.TELL)
             self.signal(signal.SIGURG)
 
     def request_to_prepare(self, grace: float, changed: list[str]) -> bool:
         """Have requests in progress answered, and the reload hooks run; False if it can't hear."""
-        while len(request := pack((_channel.PREPARE, str(grace), *changed))) > MOST_AT_ONCE:
+        while len(request := pack((channel.PREPARE, str(grace), *changed))) > MOST_AT_ONCE:
             changed = changed[: len(changed) // 2]
         try:
             os.write(self._requests, request)

@@ -13,17 +13,18 @@ import gc
 import os
 import sys
 
-from . import _channel, _origin, _process
-from ._channel import Records, pack
-from ._guard import Guard, Outside
+from .. import _origin, _process
+from . import channel
+from .channel import Records, pack
+from .guard import Guard, Outside
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ._modules import Imports
+    from .._modules import Imports
 
-WISHES = (_channel.OUTSIDE, _channel.INSIDE, _channel.COLD, _channel.PRELOAD)
+WISHES = (channel.OUTSIDE, channel.INSIDE, channel.COLD, channel.PRELOAD)
 MOST_PIPES = 3
 
 
@@ -43,7 +44,7 @@ class ForkServer:
             self._preload()
             while True:
                 for record in self._receive():
-                    if record[0] == _channel.FORK and (mode := self._fork()):
+                    if record[0] == channel.FORK and (mode := self._fork()):
                         return mode
         except KeyboardInterrupt:
             os._exit(130)
@@ -53,7 +54,7 @@ class ForkServer:
     def _report(self, *record: str) -> None:
         os.write(self._reports, pack(record))
 
-    def _receive(self) -> Iterable[_channel.Record]:
+    def _receive(self) -> Iterable[channel.Record]:
         if data := os.read(self._requests, 1 << 16):
             return self._records.feed(data)
         os._exit(0)  # the supervisor has let go of us, or died
@@ -64,36 +65,36 @@ class ForkServer:
         import warnings
 
         wishes: dict[str, list[str]] = {kind: [] for kind in WISHES}
-        while not wishes[_channel.PRELOAD]:
+        while not wishes[channel.PRELOAD]:
             for kind, *words in self._receive():
                 wishes[kind] += words
         if _thread._count():  # of sitecustomize, say
-            self._report(_channel.UNFIT, "Python starts a thread before the program begins")
+            self._report(channel.UNFIT, "Python starts a thread before the program begins")
         was_batch = _schedule(os.SCHED_OTHER, os.SCHED_BATCH)  # nobody waits for us
         self._imports.began = _origin.STARTED
-        self._imports.begin(lambda path, read: self._report(_channel.FILE, str(read), path))
+        self._imports.begin(lambda path, read: self._report(channel.FILE, str(read), path))
         for path, read in self._imports.so_far(_origin.STARTED):
-            self._report(_channel.FILE, str(read), path)
-        outside = Outside(wishes[_channel.OUTSIDE], wishes[_channel.INSIDE])
-        guard = Guard(self._imports, outside, wishes[_channel.COLD])
+            self._report(channel.FILE, str(read), path)
+        outside = Outside(wishes[channel.OUTSIDE], wishes[channel.INSIDE])
+        guard = Guard(self._imports, outside, wishes[channel.COLD])
         silence = ("ignore", None, Warning, None, 0)  # the first run has warned already
         warnings.filters.insert(0, silence)  # type: ignore[attr-defined]
-        for name in wishes[_channel.PRELOAD]:
-            self._report(_channel.LOADING, name)
+        for name in wishes[channel.PRELOAD]:
+            self._report(channel.LOADING, name)
             guard.load(name)
         guard.dismiss()
         # Not one that is merely equal: a package may want silence, too.
         warnings.filters[:] = [one for one in warnings.filters if one is not silence]  # type: ignore[index]
         for name, why in guard.left_out.items():
-            self._report(_channel.LEFT_OUT, name, why)
+            self._report(channel.LEFT_OUT, name, why)
         if was_batch:
             _schedule(os.SCHED_BATCH, os.SCHED_OTHER)
         self._get_ready(outside)
-        self._report(_channel.READY)
+        self._report(channel.READY)
 
     def _get_ready(self, outside: Outside) -> None:
         if "socket" in sys.modules:
-            from . import _sockets  # noqa: F401  # the program would, at its first socket
+            from . import sockets  # noqa: F401  # the program would, at its first socket
         _forget_directories(outside)
         _process.flush()  # or every fork would write it
         gc.collect()
@@ -125,7 +126,7 @@ class ForkServer:
         os.close(receiver)
         if not told:
             raise ChildProcessError("there is no room for another process")
-        self._report(_channel.FORKED, told.decode())
+        self._report(channel.FORKED, told.decode())
         return None
 
     def _own(self) -> tuple[int, ...]:

@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 from tornado.ioloop import IOLoop
 
-from ._files import Fingerprint, Status, differing, file_time, look
-from ._observers import News, Observers
-from ._patterns import Ignored, by_default
-from ._routes import Routes
-from ._settling import Settling
+from .._files import Fingerprint, Status, differing, file_time, look
+from .observers import News, Observers
+from .patterns import Ignored, by_default
+from .routes import Routes
+from .settling import Settling
 
 SLICE = 0.002  # seconds of surveying before the loop gets its turn
 UNKNOWN = Fingerprint(-1, -1, -1, -1)

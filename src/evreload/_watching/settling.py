@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 from tornado.ioloop import IOLoop
 
-from . import _git
-from ._files import look
+from .._files import look
+from . import git
 
 PATIENCE = 3.0  # seconds after which changes are acted upon, settled or not
 GIT_PATIENCE = 30.0  # the same, for as long as git goes on: half of its work may not even run
@@ -87,12 +87,12 @@ class Settling:
         return (
             now - self.began < GIT_PATIENCE
             and now - self._last_news < PATIENCE
-            and _git.at_work(self._changing)
+            and git.at_work(self._changing)
         )
 
     def _somebody_is_at_work(self) -> bool:
         self._unfinished = {path for path in self._unfinished if _may_be_open(path)}
-        at_work = bool(self._unfinished) or _git.at_work(self._changing)
+        at_work = bool(self._unfinished) or git.at_work(self._changing)
         if at_work and not self._was_at_work:
             logger.debug("waiting for %s to finish", "a writer" if self._unfinished else "git")
         self._was_at_work = at_work

@@ -1,0 +1,1 @@
+"""Answer two: which of it has changed, by events or by polling."""
