@@ -2,7 +2,7 @@
 
 Its only thread. It imports what the last run imported from outside the project, then waits to
 be told to fork; what it forks is the program, before its first line. What may be in it is the
-business of `_guard`. Linux only.
+business of `guard`. Linux only.
 """
 
 from __future__ import annotations

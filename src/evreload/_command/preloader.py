@@ -1,6 +1,6 @@
 """A fork server, as the supervisor sees it: what it has imported, and the runs it forks.
 
-The supervisor's loop. Its other end is `_forkserver`.
+The supervisor's loop. Its other end is `forkserver`.
 """
 
 from __future__ import annotations

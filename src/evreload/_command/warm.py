@@ -1,7 +1,7 @@
 """What is imported in advance, so that the next run of the program need not.
 
 The supervisor's loop. After a run has told which modules it is made of, a fork server imports
-those from outside the project, while nobody waits; see `_forkserver`. It is renewed when one of
+those from outside the project, while nobody waits; see `forkserver`. It is renewed when one of
 its files changes, or when the program imports more. Without one, the next start is simply cold.
 """
 
