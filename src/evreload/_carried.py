@@ -1,6 +1,6 @@
 """The sockets of `evreload.bind_sockets`: a process that begins again in place takes them along.
 
-The loop's thread, or whichever binds. Under the command, `_command.sockets` does it for all sockets.
+The loop's thread, or whichever binds. Under the command, `_command.sockets` does it for all.
 """
 
 from __future__ import annotations

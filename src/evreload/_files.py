@@ -67,20 +67,23 @@ def look(path: str, *, follow: bool = True) -> Status | None:
     )
 
 
-def differing(known: Mapping[str, Fingerprint | None]) -> dict[str, Fingerprint | None]:
-    """Return those of *known* whose fingerprint is another by now, and which.
+def glance(path: str) -> tuple[int, ...] | None:
+    """Return what equals the fingerprint of *path* if it is a file; `look` knows of the rest.
 
-    Thousands are asked for at a time while a restart waits: only what differs is looked at well.
+    For where thousands are looked at in a row.
     """
+    try:
+        seen = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return seen.st_mtime_ns, seen.st_size, seen.st_ino, seen.st_dev
+
+
+def differing(known: Mapping[str, Fingerprint | None]) -> dict[str, Fingerprint | None]:
+    """Return those of *known* whose fingerprint is another by now, and which."""
     found = {}
     for path, before in known.items():
-        try:
-            seen = os.stat(path)
-        except (OSError, ValueError):
-            now = None
-        else:
-            now = Fingerprint(seen.st_mtime_ns, seen.st_size, seen.st_ino, seen.st_dev)
-        if now != before:
+        if glance(path) != before:
             here = look(path)
             now = here and here.fingerprint
             if now != before:

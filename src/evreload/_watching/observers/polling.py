@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 
-from ..._files import Fingerprint, look
+from ..._files import Fingerprint, glance, look
 from . import News
 
 logger = logging.getLogger("evreload")
@@ -67,7 +67,10 @@ class Polling:
                     self._check(path)
 
     def _check(self, path: str) -> None:
-        status = look(path) or look(path, follow=False)
+        now = glance(path)
+        if now and self._seen.get(path) == now:
+            return
+        status = (now and look(path)) or look(path, follow=False)
         fingerprint = status and status.fingerprint
         # A path seen for the first time is told as well: it may have changed since it was armed.
         if path not in self._seen or self._seen[path] != fingerprint:
