@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -375,6 +376,24 @@ def test_who_would_use_gevent_or_eventlet_if_they_were_there_is_warm(app, tmp_pa
     app.line(IN_ADVANCE)
     save(app, 2)
     app.line("polite True")
+
+
+def test_who_kills_a_fork_server_gets_no_module_blamed(app, tmp_path):
+    slow = f"""
+        import os, sys, time
+        if "helper" not in sys.modules and not os.path.exists({app.path("go on")!r}):
+            print("it imports", os.getpid(), flush=True)
+            time.sleep(1000)
+    """
+    site = installed(app, tmp_path, slow=textwrap.dedent(slow))
+    start(app, counting("helper, slow, colorsys"), **site)
+    pid = int(app.line("it imports").split()[-1])
+    (app.directory / "go on").touch()
+    os.kill(pid, signal.SIGKILL)
+    save(app, 2)
+    app.line("ready 2 1")
+    app.line(IN_ADVANCE)
+    assert not app.count("slow is not imported in advance")
 
 
 def test_a_module_whose_import_ends_the_process_is_left_out(app, tmp_path):

@@ -61,11 +61,14 @@ class Standby:
         self._present, self._run = self._run or self._start(), None
         return self._present
 
-    def note_exit(self, pid: int) -> None:
-        """Take note that a process has ended; those that stand by should not have."""
+    def note_exit(self, pid: int, status: int) -> None:
+        """Take note that a process has ended; those that stand by should not have.
+
+        *status* is as os.waitstatus_to_exitcode gives it.
+        """
         if self._run and pid == self._run.pid:
             self._drop()
-        self._warm.note_exit(pid)
+        self._warm.note_exit(pid, status)
         self._changed()
 
     def distrust(self) -> None:

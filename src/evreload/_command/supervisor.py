@@ -213,9 +213,10 @@ class Supervisor:
             if pid == self._guardian.pid:
                 self._guardian.replace()
                 self._protect()
-            self._standby.note_exit(pid)
+            exit_code = os.waitstatus_to_exitcode(status)
+            self._standby.note_exit(pid, exit_code)
             if pid == self._run.pid and self._run.status is None:
-                self._run.status = os.waitstatus_to_exitcode(status)
+                self._run.status = exit_code
                 self._on_exit(self._run)
 
     def _on_exit(self, run: Run) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import site
 import sysconfig
 from collections.abc import Callable, Collection
@@ -124,15 +125,19 @@ class Warm:
         self._is_on = self._failures < MOST_FAILURES
         self.close()
 
-    def note_exit(self, pid: int) -> None:
-        """Take note that a process has ended; one of ours should not have."""
+    def note_exit(self, pid: int, status: int) -> None:
+        """Take note that a process has ended; one of ours should not have.
+
+        *status* is as os.waitstatus_to_exitcode gives it. The import under way is blamed, unless
+        somebody has killed the process: then the next run has another made.
+        """
         for server in self._servers():
             if server.pid == pid:
                 self._take_in(server)
-                failed = server is self._next and server.loading
+                is_blamed = server is self._next and status != -signal.SIGKILL
                 self._drop(server)
-                if failed:
-                    self._leave_out(failed, "its import ended the process")
+                if is_blamed and server.loading:
+                    self._leave_out(server.loading, "its import ended the process")
                     self._try_again(server)
 
     def close(self) -> None:
