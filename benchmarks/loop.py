@@ -18,7 +18,7 @@ from .scale import Scale
 
 LATE = 500  # modules imported at once, while the program runs
 LIMIT = 20.0  # seconds, to be ready or to call the hook
-DEBOUNCE = 10.0  # milliseconds, evreload's default
+DEBOUNCE = 5.0  # milliseconds, evreload's default
 
 # Prints what the loop's thread worked in so many seconds, and how long one tick of Tornado's takes.
 TICK = """
