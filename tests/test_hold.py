@@ -53,7 +53,7 @@ def test_no_loop_is_woken_for_who_comes_but_for_whom_it_has_let_in(epoll, listen
     served, _ = listener.accept()
     with served:
         epoll.register(served.fileno(), select.EPOLLIN)
-        hold.hold()
+        hold.hold([])
         come()
         assert ready(epoll) == []
         client.send(b"a question")
@@ -66,10 +66,39 @@ def test_sockets_of_other_kinds_are_left_to_their_loops(epoll, tmp_path):
         listener.bind(str(tmp_path / "socket"))
         listener.listen()
         epoll.register(listener.fileno(), select.EPOLLIN)
-        hold.hold()
+        hold.hold([])
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(listener.getsockname())
             assert ready(epoll, DEADLINE) == [listener.fileno()]
+
+
+@needs_epoll
+def test_a_free_port_is_left_open(epoll, listener, come):
+    """The next run will have another, so that nobody would be answered there."""
+    epoll.register(listener.fileno(), select.EPOLLIN)
+    hold.hold([listener.getsockname()])
+    come()
+    assert ready(epoll, DEADLINE) == [listener.fileno()]
+    listener.accept()[0].close()
+
+
+@needs_epoll
+def test_an_epoll_that_cannot_be_asked_does_not_keep_the_others_from_it(
+    monkeypatch, epoll, listener, come
+):
+    with contextlib.closing(select.epoll()) as other:
+        awaited = hold._awaited
+
+        def fail_for_other(descriptor):
+            if descriptor == other.fileno():
+                raise FileNotFoundError("another thread has closed it")
+            return awaited(descriptor)
+
+        monkeypatch.setattr(hold, "_awaited", fail_for_other)
+        epoll.register(listener.fileno(), select.EPOLLIN)
+        hold.hold([])
+        come()
+        assert ready(epoll) == []
 
 
 @needs_epoll
@@ -78,14 +107,14 @@ def test_a_number_that_means_another_socket_by_now_does_no_harm(epoll, listener)
     with copy, other:
         epoll.register(copy.fileno(), select.EPOLLIN)
         os.dup2(other.fileno(), copy.fileno())  # the listener itself is still open
-        hold.hold()
+        hold.hold([])
 
 
 @needs_epoll
 def test_where_gevent_has_taken_epoll_away_accept_is_left(monkeypatch, listener):
     monkeypatch.delattr(select, "epoll")
     listener.setblocking(False)
-    hold.hold()
+    hold.hold([])
     with pytest.raises(BlockingIOError):
         listener.accept()
 
@@ -94,7 +123,7 @@ def test_who_polls_is_told_that_nobody_has_come(listener, come):
     listener.setblocking(False)
     come()
     assert select.select([listener], [], [], DEADLINE)[0]
-    hold.hold()
+    hold.hold([])
     with pytest.raises(BlockingIOError):
         listener.accept()
 
@@ -104,7 +133,7 @@ def test_who_waits_in_accept_lets_nobody_in_before_it_has_got_its_signal(
 ):
     monkeypatch.setattr(hold.time, "sleep", waited := [].append)
     come()
-    hold.hold()
+    hold.hold([])
     served, _ = listener.accept()
     served.close()
     assert waited.__self__ == [hold.TO_BE_STOPPED]

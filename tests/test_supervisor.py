@@ -600,6 +600,33 @@ def test_reload_begins_again_in_the_same_process_with_its_environment(app):
     assert app.line("ready 2").split()[3] == "None"
 
 
+@pytest.mark.parametrize(
+    ("obstacle", "said"),
+    [
+        ("evreload._origin.EXECUTABLE = '/nowhere'", "the interpreter /nowhere is not there"),
+        ("os.environ['X'] = 'x' * 10**7", "[Errno 7] Argument list too long"),
+    ],
+    ids=["no interpreter", "no room"],
+)
+def test_a_reload_that_fails_leaves_the_program_as_it_was(app, obstacle, said):
+    body = f"""
+    import os
+    import evreload, helper
+    evreload.add_reload_hook(lambda: print("the hook ran", flush=True))
+    if helper.VALUE == 1:
+        {obstacle}
+        evreload.reload()
+    print("ready", helper.VALUE, flush=True)
+    import time; time.sleep(3600)
+    """
+    start(app, body)
+    assert app.count(f"cannot restart: {said}") == 1
+    hooks = app.count("the hook ran")
+    save(app, 2)
+    app.line("ready 2")
+    assert app.count("the hook ran") == hooks + 1
+
+
 # Hooks
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -9,11 +10,10 @@ import signal
 import socket
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import pytest
-from conftest import assert_gone, await_tick, free_port, until
+from conftest import DEADLINE, assert_gone, await_tick, free_port, until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="--warm needs Linux")
 
@@ -378,22 +378,27 @@ def test_who_would_use_gevent_or_eventlet_if_they_were_there_is_warm(app, tmp_pa
     app.line("polite True")
 
 
-def test_who_kills_a_fork_server_gets_no_module_blamed(app, tmp_path):
-    slow = f"""
-        import os, sys, time
-        if "helper" not in sys.modules and not os.path.exists({app.path("go on")!r}):
-            print("it imports", os.getpid(), flush=True)
-            time.sleep(1000)
-    """
-    site = installed(app, tmp_path, slow=textwrap.dedent(slow))
+SLOW = """
+import os, sys, time
+if "helper" not in sys.modules and not os.path.exists({!r}):
+    print("it imports", os.getpid(), flush=True)
+    time.sleep(1000)
+"""
+
+
+@pytest.mark.parametrize("kills", [1, 2])
+def test_a_module_is_blamed_when_a_second_fork_server_is_killed_in_it(app, tmp_path, kills):
+    site = installed(app, tmp_path, slow=SLOW.format(app.path("go on")))
     start(app, counting("helper, slow, colorsys"), **site)
-    pid = int(app.line("it imports").split()[-1])
-    (app.directory / "go on").touch()
-    os.kill(pid, signal.SIGKILL)
-    save(app, 2)
-    app.line("ready 2 1")
+    for value in range(2, 2 + kills):
+        pid = int(app.line("it imports").split()[-1])
+        if value == 1 + kills:
+            (app.directory / "go on").touch()
+        os.kill(pid, signal.SIGKILL)
+        save(app, value)
+        app.line(f"ready {value} 1")
     app.line(IN_ADVANCE)
-    assert not app.count("slow is not imported in advance")
+    assert app.count("slow is not imported in advance") == (kills == 2)
 
 
 def test_a_module_whose_import_ends_the_process_is_left_out(app, tmp_path):
@@ -623,6 +628,45 @@ guard.dismiss()
 import unwanted
 print(json.dumps([told, here]))
 """
+
+
+class TellsWhenAsked:
+    """A fork server that becomes ready just as the next run is taken."""
+
+    unfit = loading = ""
+    is_there = True
+    is_shadowed = is_ready = False
+    pid = 0
+
+    def __init__(self, target, outside, names, cold):
+        self.names = names
+        self.files, self.left_out = {}, {}
+        self.reports, self._end = os.pipe()
+
+    def read(self):
+        self.is_ready = True
+        return set()
+
+    def close(self):
+        os.close(self.reports)
+        os.close(self._end)
+
+
+def test_what_a_fork_server_tells_just_before_a_restart_counts(monkeypatch):
+    from evreload._command import warm
+    from evreload._settings import Options
+
+    async def tell_just_then():
+        became_ready = asyncio.Event()
+        options = Options(target=["app.py"], warm=True)
+        keeper = warm.Warm(options, lambda wants: None, became_ready.set)
+        keeper._prepare(["colorsys"], [])
+        assert not keeper.forget({})
+        await asyncio.wait_for(became_ready.wait(), DEADLINE)
+        keeper.close()
+
+    monkeypatch.setattr(warm, "Preloader", TellsWhenAsked)
+    asyncio.run(tell_just_then())
 
 
 def test_each_is_left_out_for_its_own_reason(tmp_path):

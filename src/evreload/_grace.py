@@ -60,11 +60,6 @@ class Grace:
         self._paused.append(server)
 
 
-def serves_with_tornado() -> bool:
-    """Whether there may be anything to wait for."""
-    return "tornado.httpserver" in sys.modules
-
-
 def _servers() -> Iterator[Any]:
     """Yield the servers that accept connections on the running loop."""
     module = sys.modules.get("tornado.httpserver")

@@ -34,9 +34,6 @@ class Hooks:
             raise ValueError(f"{_name(hook)} is no reload hook: it was not added")
         self._hooks.remove(hook)
 
-    def __len__(self) -> int:
-        return len(self._hooks)
-
     async def wait(self) -> bool:
         """Await the coroutine hooks, each for a bounded time; return whether there are any."""
         import asyncio

@@ -1,8 +1,8 @@
 """The thread border.
 
 `Mailbox.put` may be called from any thread, and from inside an audit hook: it takes no lock.
-What was put is delivered, in one set, on the thread of the event loop. No other module is
-entered by two threads at a time.
+What was put is delivered, in one set, on the thread of the event loop: all that has a state is
+entered by that thread alone, but for what the audit hook notes.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 UNKNOWN = 1  # for a time that nobody has told yet
 # The clock that stamps files ticks coarsely: a file may seem this much older than it is.
-COARSE_CLOCK = 10_000_000  # nanoseconds
+TICK = 10_000_000  # nanoseconds
 
 # To ask each of thousands of modules again, for every new one, would hold up the loop.
 ENOUGH = 100  # modules in a row that were asked before: the others were, too
@@ -192,7 +192,7 @@ class Imports:
 
     def _tell(self, path: str, read: int) -> None:
         if read != UNKNOWN:
-            read -= COARSE_CLOCK
+            read -= TICK
         # First noted, then told: whoever begins to listen meanwhile misses nothing.
         self._noted[path] = read
         if self._note and self._noted.pop(path, None):

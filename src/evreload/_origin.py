@@ -65,7 +65,7 @@ def _first_directory() -> str | None:
     one, and ``-m`` put it at the head of the path.
     """
     main = getattr(sys.modules.get("__main__"), "__file__", None)
-    here = directory()
+    here = working_directory()
     if main == RUNNER or not TARGET or TARGET[0] == "-c":
         return here
     if TARGET[0] == "-m":
@@ -80,7 +80,7 @@ def _first_directory() -> str | None:
     return here
 
 
-def directory() -> str | None:
+def working_directory() -> str | None:
     """Return the working directory, if there is one."""
     try:
         return os.getcwd()
@@ -125,10 +125,13 @@ def _started() -> int:
     # Two clocks are compared in one expression: whatever came between would count as age.
     latest = time.time_ns() - time.process_time_ns()  # one thread can't work longer than it lives
     if sys.platform == "linux":
-        with open("/proc/self/stat", "rb") as file:
-            # Field 22: clock ticks since the machine was started, rounded down; see
-            # proc_pid_stat(5).
-            ticks = int(file.read().rpartition(b")")[2].split()[19])
+        try:
+            with open("/proc/self/stat", "rb") as file:
+                # Field 22: clock ticks since the machine was started, rounded down; see
+                # proc_pid_stat(5).
+                ticks = int(file.read().rpartition(b")")[2].split()[19])
+        except OSError:  # /proc is not mounted
+            return latest
         booted = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         tick = 10**9 // os.sysconf("SC_CLK_TCK")
         earliest = booted + ticks * tick

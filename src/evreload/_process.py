@@ -10,7 +10,7 @@ import sys
 
 from . import _origin
 
-TYPE_CHECKING = False  # `typing` costs 2 ms, and this module is part of `import evreload`
+TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from contextlib import AbstractContextManager
@@ -91,7 +91,7 @@ def restart(
         raise FileNotFoundError(reason)
     _end_workers()
     flush()
-    here = _origin.directory()
+    here = _origin.working_directory()
     go_to(_origin.DIRECTORY)
     try:
         _exec(command_line(mode, arguments), {**os.environ, **environment})

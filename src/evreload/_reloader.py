@@ -1,7 +1,8 @@
 """Story one: this process watches its own files, and begins again in place.
 
-The loop's thread, but for the first survey. It ties the other rooms together; none imports it.
-What only watching needs is imported with the first survey, off the caller's thread.
+The loop's thread, but for the first survey. It ties the other rooms together; only the front
+door imports it. What only watching needs is imported with the first survey, off the caller's
+thread.
 """
 
 from __future__ import annotations
@@ -347,7 +348,8 @@ class Reloader:
         except OSError as error:
             logger.error("cannot restart: %s; %s", error, KEPT)
             self._grace.resume()
-            self._carried().take_back()
+            if self._has_carried():
+                self._carried().take_back()
 
 
 def _located(want: Want) -> Want:

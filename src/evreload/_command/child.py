@@ -163,6 +163,9 @@ class Child:
         if os.getpid() != self._pid:
             self._report(channel.RELOAD)
             self.wait(None)
+        if reason := _process.interpreter_missing():
+            _cannot_restart(reason)
+            return
         from .._files import changed_since, forget_bytecode
 
         forget_bytecode(changed_since(self._since, self._imports.files()))
@@ -171,7 +174,14 @@ class Child:
         self._report(channel.RELOADING, str(now))
         for descriptor in self._pipes:
             os.set_inheritable(descriptor, True)
-        _process.restart({VARIABLE: told}, self._mode.removesuffix(NOW) + NOW)
+        try:
+            _process.restart({VARIABLE: told}, self._mode.removesuffix(NOW) + NOW)
+        except OSError as error:
+            for descriptor in self._pipes:
+                os.set_inheritable(descriptor, False)
+            for pid, seconds in self._wished.items():
+                self._report(channel.WISHES, str(seconds), str(pid))
+            _cannot_restart(error)
 
     # What the parent learns
 
@@ -296,7 +306,7 @@ class Child:
         if self._keeper:
             from .hold import hold
 
-            hold()
+            hold(self._keeper.unkept())
 
     def _prepare(self, grace: float) -> None:
         if self._keeper:
@@ -329,3 +339,11 @@ class Child:
         if os.getpid() == self._pid:  # workers have inherited copies
             self._hooks.call()
         self._report(channel.PREPARED, str(os.getpid()), *unfinished)
+
+
+def _cannot_restart(reason: object) -> None:
+    import logging  # which the program may do without
+
+    logging.getLogger("evreload").error(
+        "cannot restart: %s; still running the previous version", reason
+    )

@@ -35,6 +35,7 @@ class Ending:
     def __init__(self, options: Options, spared: Callable[[], set[int]]) -> None:
         self._options = options
         self._spared = spared
+        self._is_holding = options.keep_sockets and options.grace > 0
         self._strangers = strangers(os.getpid())
         self._prepared: asyncio.Event | None = None  # there while it is awaited
         self._awaited: set[int] = set()  # which are yet to be prepared
@@ -73,7 +74,7 @@ class Ending:
             await self._prepare(run, changes)
             if run.status is not None:
                 return False
-        elif run.status is None and run.has_bound and self._options.grace:
+        elif run.status is None and run.has_bound and self._is_holding:
             await self._hold(run)
         await self.stop(run)
         return True

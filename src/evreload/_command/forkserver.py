@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from .._modules import Imports
 
-WISHES = (channel.OUTSIDE, channel.INSIDE, channel.COLD, channel.PRELOAD)
+ASKED = (channel.OUTSIDE, channel.INSIDE, channel.COLD, channel.PRELOAD)
 MOST_PIPES = 3
 
 
@@ -64,7 +64,7 @@ class ForkServer:
     def _preload(self) -> None:
         import warnings
 
-        wishes: dict[str, list[str]] = {kind: [] for kind in WISHES}
+        wishes: dict[str, list[str]] = {kind: [] for kind in ASKED}
         while not wishes[channel.PRELOAD]:
             for kind, *words in self._receive():
                 wishes[kind] += words

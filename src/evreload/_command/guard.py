@@ -145,7 +145,7 @@ class Guard:
         traces |= {name: "it opens a socket" for name in traces if name.startswith("socket:")}
         traces |= {f"thread {n}": "it starts a thread" for n in range(_thread._count())}
         traces |= {path: f"it makes {path}" for path in filter(os.path.exists, self._temporary)}
-        traces[f"in {_origin.directory()}"] = "it changes the working directory"
+        traces[f"in {_origin.working_directory()}"] = "it changes the working directory"
         return traces
 
     def _leave_out(self, why: str, chain: list[str]) -> None:

@@ -5,50 +5,56 @@ The program's own threads. Who comes waits in the kernel, for the next run.
 
 from __future__ import annotations
 
-import _socket
 import contextlib
 import errno
 import os
 import select
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
+
+from .sockets import INTERNET, listening_at
 
 TO_BE_STOPPED = 0.05  # seconds in which a held program has surely got its signal
 DESCRIPTORS = "/proc/self/fd"
-INTERNET = (socket.AF_INET, socket.AF_INET6)
 
 
-def hold() -> None:
-    """Let nobody in any more, whatever accepts: Python, libuv, libev."""
-    _leave_epolls()
-    _refuse_to_accept()
+def hold(spared: Collection[Any]) -> None:
+    """Let nobody in any more, but at the addresses *spared*: no next run listens there.
+
+    Whatever accepts is held: Python, or, on Linux, a loop's own C, as libuv; but not gevent.
+    """
+    _leave_epolls(spared)
+    _refuse_to_accept(spared)
 
 
-def _leave_epolls() -> None:
+def _leave_epolls(spared: Collection[Any]) -> None:
     """Have no loop woken for those who come: Linux only."""
     if not hasattr(select, "epoll"):  # gevent and eventlet take it away
         return
     for descriptor in _epolls():
-        with contextlib.closing(select.epoll.fromfd(os.dup(descriptor))) as epoll:
+        with (
+            contextlib.suppress(OSError),  # another thread has closed it, or there is no more room
+            contextlib.closing(select.epoll.fromfd(os.dup(descriptor))) as epoll,
+        ):
             for awaited in _awaited(descriptor):
-                if _is_listening(awaited):
+                if listening_at(awaited) not in (None, *spared):
                     with contextlib.suppress(OSError):  # another file has its number now
                         epoll.unregister(awaited)
 
 
-def _refuse_to_accept() -> None:
+def _refuse_to_accept(spared: Collection[Any]) -> None:
     accept = socket.socket.accept
 
-    def hold(self: socket.socket) -> Any:
-        if self.family in INTERNET:
+    def refuse(self: socket.socket) -> Any:
+        if self.family in INTERNET and self.getsockname() not in spared:
             if self.gettimeout() == 0:
                 raise BlockingIOError(errno.EAGAIN, "this program is about to be stopped")
             time.sleep(TO_BE_STOPPED)
         return accept(self)
 
-    socket.socket.accept = hold  # type: ignore[method-assign]
+    socket.socket.accept = refuse  # type: ignore[method-assign]
 
 
 def _epolls() -> Iterator[int]:
@@ -64,13 +70,3 @@ def _awaited(epoll: int) -> list[int]:
     """Return the descriptors that *epoll* waits for; see proc_pid_fdinfo(5)."""
     with open(f"/proc/self/fdinfo/{epoll}") as file:
         return [int(line.split()[1]) for line in file if line.startswith("tfd:")]
-
-
-def _is_listening(descriptor: int) -> bool:
-    try:
-        sock = _socket.socket(fileno=os.dup(descriptor))
-    except OSError:
-        return False
-    with contextlib.closing(sock):
-        listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-        return bool(listens) and sock.family in INTERNET

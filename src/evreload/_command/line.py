@@ -139,7 +139,7 @@ def parse(arguments: list[str]) -> Options:
     given = vars(parser.parse_args(ours))
     if target in ([], ["-m"]):
         raise BadInput(f"give a script to run, or a module with -m (see {PROG} --help)")
-    here = _origin.directory()
+    here = _origin.working_directory()
     if here is None:
         raise BadInput("the working directory was removed; if it is there again, enter it again")
     poll = poll_by_environment()

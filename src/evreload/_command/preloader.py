@@ -28,8 +28,8 @@ class Preloader:
     def __init__(
         self, target: list[str], outside: Outside, names: list[str], cold: list[str]
     ) -> None:
-        self.ordered = names
-        self.names = {*names, *cold}
+        self.names = names  # in the order of their imports
+        self.considered = {*names, *cold}
         self.cold = cold
         self.files: dict[str, int] = {}  # and when they were read
         self.left_out: dict[str, str] = {}
@@ -52,9 +52,6 @@ class Preloader:
             self.close()
             raise
 
-    def __len__(self) -> int:
-        return len(self.ordered)
-
     @property
     def is_there(self) -> bool:
         return not self._run.has_hung_up
@@ -63,7 +60,7 @@ class Preloader:
     def is_shadowed(self) -> bool:
         """Whether the project has come to have a module by the name of one that is in there."""
         new = _names_in(self._project) - self._own_names
-        return any(name.partition(".")[0] in new for name in self.ordered)
+        return any(name.partition(".")[0] in new for name in self.names)
 
     def read(self) -> set[Want]:
         """Take in what it has told; return the files it has read."""

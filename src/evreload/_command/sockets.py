@@ -9,10 +9,12 @@ Descriptors go over a socket pair that only our own child has inherited.
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import errno
 import os
 import socket
+import stat
 import sys
 import weakref
 from collections.abc import Callable
@@ -22,6 +24,7 @@ KEEP = b"keep"  # with the listening descriptor
 CLAIM = b"claim"  # with the end of a socket pair for the answer
 RELEASE = b"release"  # likewise: close what is kept for this port
 
+INTERNET = (socket.AF_INET, socket.AF_INET6)
 BACKLOG = 4096  # who waits for the next run may be more than wait for a turn; Linux allows as many
 REPLY_TIMEOUT = 5.0  # seconds; the supervisor answers within one
 MESSAGE = 1024  # bytes; an address is shorter
@@ -92,6 +95,14 @@ class Keeper:
             if _is_listening(sock):
                 self._keep(sock, key)
 
+    def unkept(self) -> list[Any]:
+        """Return the addresses that were free ports: the next run will have others."""
+        return [
+            sock.getsockname()
+            for sock, key in self._keys.items()
+            if key is None and sock.fileno() != -1
+        ]
+
     def _own(self) -> list[tuple[socket.socket, Key]]:
         """Return the sockets bound to an address that can be kept, as far as they are open."""
         return [(sock, key) for sock, key in self._keys.items() if key and sock.fileno() != -1]
@@ -151,7 +162,7 @@ class Shelf:
     def begin_run(self) -> None:
         """Let everything that still listens be claimed anew."""
         self._claimed.clear()
-        self._drop(lambda key, fd: not _listens(fd))
+        self._drop(lambda key, fd: not listening_at(fd))
 
     def drop_unclaimed(self) -> None:
         """Close what the program has not asked for: it would swallow connections."""
@@ -212,7 +223,7 @@ class Shelf:
 
 def _key(sock: socket.socket, address: Any) -> Key | None:
     """Return what *address* is known by; None if it is not for keeping, as a free port isn't."""
-    if sock.type != socket.SOCK_STREAM or sock.family not in (socket.AF_INET, socket.AF_INET6):
+    if sock.type != socket.SOCK_STREAM or sock.family not in INTERNET:
         return None
     try:
         host, port = os.fsdecode(address[0]), int(address[1])
@@ -248,13 +259,20 @@ def _become(sock: socket.socket, kept: int) -> None:
     sock.settimeout(timeout)
 
 
-def _is_listening(sock: socket.socket) -> bool:
+def listening_at(descriptor: int) -> Any:
+    """Return the address at which *descriptor* listens; None if it does not, or isn't of IP."""
+    try:
+        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            return None
+        # Not the class that gevent may have replaced.
+        with contextlib.closing(_socket.socket(fileno=os.dup(descriptor))) as sock:
+            return sock.getsockname() if sock.family in INTERNET and _is_listening(sock) else None
+    except OSError:
+        return None
+
+
+def _is_listening(sock: _socket.socket) -> bool:
     return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
-
-
-def _listens(descriptor: int) -> bool:
-    with socket.socket(fileno=os.dup(descriptor)) as sock:
-        return _is_listening(sock)
 
 
 def _pack(kind: bytes, key: Key) -> bytes:

@@ -49,7 +49,7 @@ class Supervisor:
     def __init__(self, options: Options, first: Run, guardian: Guardian) -> None:
         self._options = options
         self._run = first
-        self._directory = _origin.directory()
+        self._directory = _origin.working_directory()
         self._standby = Standby(options, first, self._want_files, self._protect)
         self._guardian = guardian
         self._handover = Handover(0, (), first.since, {})

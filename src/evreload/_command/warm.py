@@ -50,6 +50,7 @@ class Warm:
         self._left_out = dict.fromkeys(options.cold, "you said so")
         self._considered: set[str] = set()  # files that cannot be in a server, or are
         self._attempts = self._failures = 0
+        self._killed_in = ""  # the import of which module
         self._outside = Outside(_outside(), _inside(options)) if options.warm else NOWHERE
 
     @property
@@ -86,7 +87,7 @@ class Warm:
             return
         names, others = self._sort(run)
         latest = self._next or self._server
-        if names and not (latest and set(names) <= latest.names):
+        if names and not (latest and set(names) <= latest.considered):
             self._attempts = 0
             self._prepare(names, others)
 
@@ -117,6 +118,8 @@ class Warm:
                 logger.debug("what was imported in advance has changed")
                 self._drop(server)
                 self._left_out = dict.fromkeys(self._options.cold, "you said so")
+            else:  # it may have told just now that it is ready
+                asyncio.get_running_loop().call_soon(self._judge, server)
         return self._server is not forked_by
 
     def distrust(self) -> None:
@@ -128,17 +131,20 @@ class Warm:
     def note_exit(self, pid: int, status: int) -> None:
         """Take note that a process has ended; one of ours should not have.
 
-        *status* is as os.waitstatus_to_exitcode gives it. The import under way is blamed, unless
-        somebody has killed the process: then the next run has another made.
+        *status* is as os.waitstatus_to_exitcode gives it. The import under way is blamed. If the
+        process was killed, it is blamed the second time only: the first time, somebody may have
+        done that, and a later run has another process made.
         """
         for server in self._servers():
             if server.pid == pid:
                 self._take_in(server)
-                is_blamed = server is self._next and status != -signal.SIGKILL
+                failed = server is self._next and server.loading
                 self._drop(server)
-                if is_blamed and server.loading:
-                    self._leave_out(server.loading, "its import ended the process")
+                if failed and (status != -signal.SIGKILL or failed == self._killed_in):
+                    self._leave_out(failed, "its import ended the process")
                     self._try_again(server)
+                elif failed:
+                    self._killed_in = failed
 
     def close(self) -> None:
         for server in self._servers():
@@ -163,6 +169,12 @@ class Warm:
     def _on_report(self, server: Preloader) -> None:
         if not self._take_in(server):
             asyncio.get_running_loop().remove_reader(server.reports)
+        self._judge(server)
+
+    def _judge(self, server: Preloader) -> None:
+        """Decide what becomes of *server*, by what it has told, unless it was let go of."""
+        if server not in self._servers():
+            return
         for name, why in server.left_out.items():
             self._leave_out(name, why)
         if server.unfit:
@@ -189,7 +201,7 @@ class Warm:
     def _try_again(self, server: Preloader) -> None:
         """Begin anew, without what was found out: part of it has run in there."""
         self._attempts += 1
-        names = [name for name in server.ordered if name not in self._left_out]
+        names = [name for name in server.names if name not in self._left_out]
         if self._attempts == MOST_ATTEMPTS or not names:
             self._give_up("too little can be imported in advance")
         else:
@@ -203,9 +215,11 @@ class Warm:
     def _replace(self, server: Preloader) -> None:
         if self._server:
             self._drop(self._server)
-            logger.debug("%d modules are imported in advance now", len(server))
+            logger.debug("%d modules are imported in advance now", len(server.names))
         else:
-            logger.info("%d modules are imported in advance; the next start is warm", len(server))
+            logger.info(
+                "%d modules are imported in advance; the next start is warm", len(server.names)
+            )
         self._server, self._next = server, None
         self._ready()
 

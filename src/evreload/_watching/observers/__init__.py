@@ -73,6 +73,8 @@ class Observers:
         self._told: set[str] = set()
         self._silent: Callable[[str], str | None] = lambda directory: None
         self._mounted_in: Callable[[str], str | None] = lambda directory: None
+        # Whether the clock of another machine may stamp a path.
+        self.may_be_afar: Callable[[str], bool] = lambda path: True
 
     def start(self) -> None:
         """Make ready. Imports watchdog, which takes a while: not for the loop."""
@@ -80,6 +82,7 @@ class Observers:
 
         table = mounts.read()
         self._silent, self._mounted_in = table.silent, table.file_in
+        self.may_be_afar = table.may_be_afar
         if self._poll:
             return
         try:
@@ -109,10 +112,6 @@ class Observers:
             if file := self._entries.get(directory) != set() and self._mounted_in(directory):
                 self._explain(file, "it is mounted by itself", "mount its directory")
                 self._arm_polling(directory)
-
-    def is_afar(self, path: str) -> bool:
-        """Whether *path* may be stamped by the clock of another machine."""
-        return self._silent(path) is not None
 
     def disarm(self, directory: str) -> None:
         for observer in (self._events, self._polling):

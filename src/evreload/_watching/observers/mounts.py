@@ -57,6 +57,10 @@ class Mounts:
         is_silent = kind in REMOTE or (kind.startswith("fuse") and kind not in LOCAL)
         return kind if is_silent else None
 
+    def may_be_afar(self, path: str) -> bool:
+        """Whether the clock of another machine may stamp *path*, as far as is known."""
+        return not self._types or self.silent(os.path.realpath(path)) is not None
+
     def file_in(self, directory: str) -> str | None:
         """Return a file in *directory* that is mounted by itself: events go to where it is from."""
         for path in self._types.keys() - USUAL:
