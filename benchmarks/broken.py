@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .programs import BROKEN, save_text
 from .results import SPREAD, Table, spread
-from .runners import Runner, restarting, side_by_side, take_turns, write_for
+from .runners import Runner, measured, restarting, side_by_side, take_turns, write_for
 from .scale import Scale
 
 MODULES = 50
@@ -42,10 +42,7 @@ def measure(place: Path, scale: Scale) -> list[Table]:
         ("old code still served", "recovered", *(f"fix to answer, {one}, ms" for one in SPREAD)),
         bars="fix to answer, median, ms",
     )
-    for runner in runners:
-        if runner.failed:
-            table.fail(runner.contender.name, runner.failed)
-            continue
+    for runner in measured(runners, table):
         rounds = len(runner.seen)
         table.add(
             runner.contender.name,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .programs import MODULE, TOTAL, different, save_text, write_modules, write_programs
 from .results import SPREAD, Table, spread
-from .runners import LIMIT, Runner, restarting, side_by_side, take_turns
+from .runners import LIMIT, Runner, measured, restarting, side_by_side, take_turns
 from .scale import Scale
 
 FILES = 500
@@ -65,10 +65,7 @@ def measure(place: Path, scale: Scale) -> list[Table]:
 
     with side_by_side(runners, "checkout"):
         take_turns(runners, scale.checkout, "checkout", check_out, AT_ONCE)
-    for runner in runners:
-        if runner.failed:
-            table.fail(runner.contender.name, runner.failed)
-            continue
+    for runner in measured(runners, table):
         counted = restarts[runner]
         table.add(
             runner.contender.name,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .programs import save
 from .results import SPREAD, Table, spread
-from .runners import Runner, restarting, side_by_side, take_turns, write_for
+from .runners import Runner, measured, restarting, side_by_side, take_turns, write_for
 from .scale import Scale
 
 MODULES = 50
@@ -34,10 +34,7 @@ def measure(place: Path, scale: Scale) -> list[Table]:
         ("lost", "of", *(f"to its answer, {one}, ms" for one in SPREAD)),
         bars="lost",
     )
-    for runner in runners:
-        if runner.failed:
-            table.fail(runner.contender.name, runner.failed)
-            continue
+    for runner in measured(runners, table):
         lost = sum(seen.lost for seen in runner.seen)
         table.add(runner.contender.name, lost, len(runner.seen), *spread(runner.times))
     return [table]

@@ -6,7 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .results import SPREAD, Table, ratio, spread
-from .runners import Bare, Runner, field, restarting, save_and_follow, side_by_side, take_turns
+from .runners import (
+    Bare,
+    Runner,
+    field,
+    measured,
+    restarting,
+    save_and_follow,
+    side_by_side,
+    take_turns,
+)
 from .scale import Scale
 
 MODULES = 50
@@ -27,10 +36,7 @@ def measure(place: Path, scale: Scale) -> list[Table]:
 def answers(runners: Sequence[Runner], title: str) -> Table:
     bare = {one.contender.kind: one.times for one in runners if isinstance(one, Bare)}
     table = Table(title, ("ratio to bare start", *SPREAD, "lost"), bars="ratio to bare start")
-    for runner in runners:
-        if runner.failed:
-            table.fail(runner.contender.name, runner.failed)
-            continue
+    for runner in measured(runners, table):
         times = runner.times
         to_bare = ratio(times, bare.get(runner.contender.kind, []))
         lost = sum(seen.lost for seen in runner.seen)

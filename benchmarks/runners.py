@@ -17,6 +17,7 @@ from .client import Followed, ask, follow, free_port
 from .contenders import BARE, EVRELOAD, ORACLE, PEERS, Contender, present
 from .processes import Program, family, grown, worked
 from .programs import copy_programs, save, write_programs
+from .results import Table
 
 LIMIT = 8.0  # seconds; an edit that is not answered for until then counts as lost
 PATCHING = 2.0  # seconds; likewise, where nothing is restarted
@@ -269,3 +270,12 @@ def save_and_follow(runner: Runner, number: int) -> None:
 def note(text: str) -> None:
     """Tell whoever waits what is going on."""
     print(f"… {time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+def measured(runners: Iterable[Runner], table: Table) -> Iterator[Runner]:
+    """Yield those whose row is to be added to *table*; add those that have failed."""
+    for runner in runners:
+        if runner.failed:
+            table.fail(runner.contender.name, runner.failed)
+        else:
+            yield runner
