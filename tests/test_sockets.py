@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from conftest import Clients
 
-from evreload._command.sockets import Shelf, _become, _key
+from evreload._command.sockets import Keeper, Shelf, _become, _key
 
 TORNADO = """
 import asyncio, os, sys
@@ -512,6 +512,18 @@ def test_a_kept_socket_takes_the_options_and_the_mode_of_the_new_one():
 def test_what_is_no_address_for_keeping_is_left_to_bind(address):
     with socket.socket() as sock:
         assert _key(sock, address) is None
+
+
+def test_what_was_bound_to_a_free_port_is_known_to_be_kept_by_nobody():
+    """Not so a server of HTTP/3, which listens at one address with TCP and with UDP."""
+    ours, theirs = socket.socketpair()
+    keeper = Keeper(theirs.detach(), lambda: None, may_claim=False)
+    udp = socket.socket(type=socket.SOCK_DGRAM)
+    with ours, keeper._service, udp, socket.socket() as free, socket.socket() as tcp:
+        keeper.bind(udp, ("127.0.0.1", 0))
+        keeper.bind(tcp, udp.getsockname())
+        keeper.bind(free, ("127.0.0.1", 0))
+        assert keeper.unkept() == [free.getsockname()]
 
 
 def test_only_what_listens_is_offered_to_the_next_run():

@@ -100,7 +100,7 @@ class Keeper:
         return [
             sock.getsockname()
             for sock, key in self._keys.items()
-            if key is None and sock.fileno() != -1
+            if key is None and sock.fileno() != -1 and _is_of_tcp(sock)
         ]
 
     def _own(self) -> list[tuple[socket.socket, Key]]:
@@ -223,7 +223,7 @@ class Shelf:
 
 def _key(sock: socket.socket, address: Any) -> Key | None:
     """Return what *address* is known by; None if it is not for keeping, as a free port isn't."""
-    if sock.type != socket.SOCK_STREAM or sock.family not in INTERNET:
+    if not _is_of_tcp(sock):
         return None
     try:
         host, port = os.fsdecode(address[0]), int(address[1])
@@ -257,6 +257,10 @@ def _become(sock: socket.socket, kept: int) -> None:
             with contextlib.suppress(OSError):
                 sock.setsockopt(level, name, value)
     sock.settimeout(timeout)
+
+
+def _is_of_tcp(sock: socket.socket) -> bool:
+    return sock.type == socket.SOCK_STREAM and sock.family in INTERNET
 
 
 def listening_at(descriptor: int) -> Any:
