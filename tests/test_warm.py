@@ -397,7 +397,8 @@ def test_a_module_is_blamed_when_a_second_fork_server_is_killed_in_it(app, tmp_p
         os.kill(pid, signal.SIGKILL)
         save(app, value)
         app.line(f"ready {value} 1")
-    app.line(IN_ADVANCE)
+    if not app.count(IN_ADVANCE):
+        app.line(IN_ADVANCE)
     assert app.count("slow is not imported in advance") == (kills == 2)
 
 
@@ -501,6 +502,22 @@ def test_killed_fork_servers_are_done_without(app):
             os.kill(pid, signal.SIGKILL)
         save(app, value)
     app.line("ready 3")
+
+
+def test_a_fork_server_that_was_killed_while_its_last_fork_waited_is_replaced(app):
+    start(app, counting())
+    app.line(IN_ADVANCE)
+    program = int(next(line for line in app.seen if "ready 1" in line).split()[3])
+
+    def waiting():
+        found = sorted(pid for pid in children(app) - {program} if was_forked(pid))
+        return len(found) == 2 and found
+
+    server, _ = until(waiting, "the fork server has forked")
+    os.kill(server, signal.SIGKILL)
+    save(app, 2)
+    assert not is_cold(app.line("ready 2"))
+    app.line(IN_ADVANCE)
 
 
 def test_the_next_run_goes_on_if_somebody_has_stopped_it(app):

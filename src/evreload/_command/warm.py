@@ -72,16 +72,14 @@ class Warm:
 
     def is_behind(self, run: Run) -> bool:
         """Whether *run* has imported what the next one might find imported."""
-        return self._is_on and any(
-            path in self._outside
-            for path in run.files.keys() - self._considered - run.loaded.keys()
-        )
+        known = self._considered.union(run.loaded if self._servers() else ())
+        return self._is_on and any(path in self._outside for path in _all_files(run) - known)
 
     def learn(self, run: Run) -> None:
         """Take in what *run* has told of its modules."""
         if not self._is_on:
             return
-        self._considered |= run.files.keys()
+        self._considered |= _all_files(run)
         if told := {name for name, *_ in run.modules} & PATCHING:
             self._give_up(f"{told.pop()} replaces what others import")
             return
@@ -231,6 +229,10 @@ class Warm:
             self._server = None
         if server is self._next:
             self._next = None
+
+
+def _all_files(run: Run) -> set[str]:
+    return {*run.loaded, *run.files}
 
 
 def _as_begun(run: Run) -> list[Record]:
