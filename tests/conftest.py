@@ -350,7 +350,9 @@ def family(pid: int) -> list[int]:
     found = [pid]
     for one in found:
         for task in threads(one):
-            found += map(int, Path(f"/proc/{one}/task/{task}/children").read_text().split())
+            children = Path(f"/proc/{one}/task/{task}/children")
+            with contextlib.suppress(FileNotFoundError):  # the thread has just ended
+                found += map(int, children.read_text().split())
     return found
 
 

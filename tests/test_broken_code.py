@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import urllib.request
 
 import pytest
@@ -114,6 +115,15 @@ def test_what_fails_at_import_is_shown_and_waited_for(loop_app, broken, message)
     loop_app.line("ready 2")
     assert loop_app.count("Traceback") == ("Error" in message or "Group" in message)
     assert loop_app.count("evreload/_") == 0
+
+
+def test_ctrl_c_ends_the_waiting_quietly(loop_app):
+    loop_app.write("helper.py", "VALUE = undefined")
+    loop_app.line("the program failed; waiting for a change")
+    loop_app.armed()
+    loop_app.signal(signal.SIGINT)
+    assert loop_app.wait() == 130
+    assert loop_app.count("Traceback") == 1
 
 
 def test_a_change_of_any_file_of_the_traceback_counts(loop_app):

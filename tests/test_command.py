@@ -110,6 +110,7 @@ def test_a_signal_has_several_names(here, name):
         (["--stop-signal", "9", "app.py"], "--stop-signal must be the name of a signal"),
         (["--watch"], "expected one argument"),
         (["-w", "nowhere", "app.py"], "nowhere: there is no such file or directory"),
+        (["-w", "", "app.py"], "cannot watch a path without a name"),
         (["--unknown", "app.py"], "--unknown"),
         (["--wat", "app.py", "app.py"], "--wat"),
     ],

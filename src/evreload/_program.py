@@ -171,12 +171,17 @@ def _run_alone(evreload: Any, target: list[str]) -> None:
     evreload._imports()  # take note from the beginning
     try:
         run(target)
+        return
     except (Exception, SystemExit) as error:
         started = "evreload._reloader" in sys.modules and evreload._story().is_started
         if isinstance(error, SystemExit) and (not error.code or started):
             raise  # it ended because it wanted to
         _report(error)
-        evreload._wait_after(error)
+        failure = error
+    try:  # out here, or whatever ended the waiting would tell of the failure, too
+        evreload._wait_after(failure)
+    except KeyboardInterrupt:
+        sys.exit(130)  # as a shell says it; quietly
 
 
 def _run_as_child(evreload: Any, mode: str, target: list[str]) -> None:

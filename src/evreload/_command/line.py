@@ -226,6 +226,8 @@ def _texts(told: str, value: object) -> tuple[str, ...]:
 
 
 def _readable(directory: str, path: str) -> str:
+    if not path:
+        raise BadInput("cannot watch a path without a name; leave it out, or write .")
     path = os.path.join(directory, path)
     if not os.path.exists(path):
         raise BadInput(f"cannot watch {path}: there is no such file or directory")
