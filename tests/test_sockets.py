@@ -10,13 +10,12 @@ import os
 import select
 import socket
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import Clients
+from conftest import WAYS, Clients
 
 from evreload._command.sockets import Keeper, Shelf, _become, _key
 
@@ -132,6 +131,15 @@ def ask(port, path="/", timeout=30):
     with contextlib.closing(connection):
         connection.request("GET", path)
         return connection.getresponse().read().decode()
+
+
+@contextlib.contextmanager
+def asked(port, path="/", host="127.0.0.1", **headers):
+    """Ask, and return at once what waits for the answer."""
+    connection = http.client.HTTPConnection(host, port, timeout=30)
+    with contextlib.closing(connection):
+        connection.request("GET", path, headers=headers)
+        yield lambda: connection.getresponse().read()
 
 
 def until(port, value, path="/"):
@@ -268,12 +276,9 @@ def test_who_connects_while_the_program_is_broken_is_answered_once_it_is_mended(
     start(app, port, TORNADO)
     app.write("helper.py", "VALUE = undefined")
     app.line("waiting for a change")
-    answers = []
-    waiting = threading.Thread(target=lambda: answers.append(ask(port)))
-    waiting.start()
-    app.write("helper.py", "VALUE = 7")
-    waiting.join(30)
-    assert answers[0].startswith("7 ")
+    with asked(port) as answer:
+        app.write("helper.py", "VALUE = 7")
+        assert answer().startswith(b"7 ")
 
 
 def test_more_may_wait_than_the_program_lets(app, port):
@@ -367,6 +372,78 @@ def test_an_event_stream_holds_nothing_up(app, port):
     stream.close()
 
 
+@WAYS
+def test_a_websocket_holds_nothing_up(app, port, way):
+    program = TORNADO if way else IN_PLACE.replace("start()", "start(grace=600_000)")
+    program = program.replace('("/", Page)', '("/", Page), ("/talk", Talk)')
+    app.write("helper.py", "VALUE = 0")
+    app.write("app.py", TALK + program)
+    app.start(*way, *(["--grace", "600"] if way else []), "app.py", str(port))
+    until(port, 0)
+    app.armed()
+    talk = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    with contextlib.closing(talk):
+        talk.request("GET", "/talk", headers=UPGRADE)
+        assert talk.getresponse().status == 101
+        restart(app, port, 1)
+
+
+TALK = """
+import tornado.websocket
+
+class Talk(tornado.websocket.WebSocketHandler):
+    pass
+"""
+UPGRADE = {
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+    "Sec-WebSocket-Version": "13",
+}
+
+
+def test_all_addresses_of_a_port_are_kept(app, port):
+    """Tornado binds one socket for IPv4 and another, of the same port, for IPv6."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError as error:
+        pytest.skip(f"no IPv6: {error}")
+    start(app, port, TORNADO.replace(', "127.0.0.1")', ")"))
+    for value in (1, 2):
+        app.write("helper.py", "VALUE = undefined")
+        app.line("waiting for a change")
+        with asked(port) as answer, asked(port, host="::1") as other:
+            app.write("helper.py", f"VALUE = {value}")
+            assert answer().split()[0] == other().split()[0] == b"%d" % value
+
+
+NATIVE = HTTP_SERVER.replace(
+    "ThreadingHTTPServer((",
+    """
+import ctypes, socket, struct
+libc = ctypes.CDLL(None, use_errno=True)
+
+class Native(ThreadingHTTPServer):
+    def server_bind(self):
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        host, port = self.server_address
+        address = struct.pack("=H", socket.AF_INET) + struct.pack("!H", port)
+        address += socket.inet_aton(host) + bytes(8)
+        if libc.bind(self.socket.fileno(), address, len(address)):
+            raise OSError(ctypes.get_errno(), "bind")
+
+    def server_activate(self):
+        libc.listen(self.socket.fileno(), 128)
+
+Native((""",
+)
+
+
+def test_what_native_code_binds_works_as_before(app, port):
+    start(app, port, NATIVE)
+    assert restart(app, port, 1) != restart(app, port, 2)
+
+
 def test_an_address_the_new_code_does_not_bind_is_closed_soon(app, port):
     with socket.create_server(("127.0.0.1", 0)) as sock:
         other = sock.getsockname()[1]
@@ -437,16 +514,18 @@ def test_a_program_may_close_its_socket_and_bind_again(app, port):
     app.line("three times")
 
 
-def test_in_place_the_sockets_of_bind_sockets_are_carried_along(app, port):
+@WAYS
+def test_the_sockets_of_bind_sockets_are_carried_along(app, port, way):
     app.write("helper.py", "VALUE = 0")
     app.write("app.py", IN_PLACE)
-    app.start("app.py", str(port))
+    app.start(*way, "app.py", str(port))
     app.armed()
     pid = until(port, 0)
     with Clients(port) as clients:
         for value in range(1, 4):
-            assert restart(app, port, value) == pid
-            app.armed()
+            assert (restart(app, port, value) == pid) == (not way)
+            if not way:
+                app.armed()
     assert "ConnectionRefusedError" not in clients.outcomes, clients.outcomes
 
 
@@ -467,12 +546,9 @@ def test_in_place_who_connects_while_the_program_is_broken_is_answered_later(app
     app.write("helper.py", "VALUE = undefined")
     app.line("waiting for a change")
     app.armed()
-    answers = []
-    waiting = threading.Thread(target=lambda: answers.append(ask(port)))
-    waiting.start()
-    app.write("helper.py", "VALUE = 2")
-    waiting.join(30)
-    assert answers[0].startswith("2 ")
+    with asked(port) as answer:
+        app.write("helper.py", "VALUE = 2")
+        assert answer().startswith(b"2 ")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="too much of an environment there")
