@@ -68,7 +68,7 @@ NOT_RUN = {
         GLOBAL,
         "test_supervisor.py::test_sigusr1_restarts_by_hand",
     ),
-    ".venv/bin/tox -e soak -- tests/test_soak.py tests/test_faults.py": (
+    ".venv/bin/tox -e soak -- tests/test_soak.py tests/test_faults.py tests/test_no_refusal.py": (
         LONG,
         "test_soak.py::test_the_last_content_is_served_and_nothing_grows",
     ),
