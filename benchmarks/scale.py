@@ -59,7 +59,7 @@ class Scale:
             heavy=3,
             growth=2,
             startup=3,
-            checkout=2,
+            checkout=4,
             during=20,
             broken=2,
             warm=20,
