@@ -22,6 +22,7 @@ from benchmarks.contenders import EVRELOAD, ORACLE, Contender
 from benchmarks.programs import write_programs
 
 ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks/results"
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -182,6 +183,17 @@ def test_each_measure_has_its_place_in_the_report(name, tmp_path):
     results.fill_in(report, name, "What was found: \\2.")
     assert report.read_text().count("What was found") == 1
     assert f"<!-- begin {name} -->\nWhat was found: \\2.\n<!-- end {name} -->" in report.read_text()
+
+
+@pytest.mark.parametrize("name", command.MEASURES)
+def test_each_measure_was_taken_for_the_report(name):
+    report = (ROOT / "benchmarks/README.md").read_text()
+    section = re.search(rf"<!-- begin {name} -->(.*?)<!-- end {name} -->", report, re.DOTALL)
+    assert re.search(r"^Measured in \d+ s\.$", section[1], re.MULTILINE)
+    for table in (RESULTS / f"{name}.md").read_text().split("\n\n"):
+        assert table.strip() in section[1]
+    for suffix in ("json", "png"):
+        assert (RESULTS / f"{name}.{suffix}").is_file()
 
 
 @pytest.mark.parametrize(

@@ -242,6 +242,29 @@ def test_the_readme_links_to_every_page(page):
     assert f"(docs/{page.name})" in (ROOT / "README.md").read_text()
 
 
+def table(page: str, after: str) -> dict[str, dict[str, str]]:
+    """Return the rows of the first table that comes *after* something, by their first cells."""
+    found = re.search(r"(^\|.*\n)+", page[page.index(after) :], re.MULTILINE)
+    assert found
+    lines = found[0].splitlines()
+    columns, _, *rows = [[cell.strip() for cell in line[1:-1].split("|")] for line in lines]
+    return {row[0]: dict(zip(columns, row, strict=True)) for row in rows}
+
+
+def test_every_figure_of_the_readme_was_measured():
+    shown = table((ROOT / "README.md").read_text(), "## How fast it is")
+    report = (ROOT / "benchmarks" / "README.md").read_text()
+    titles = {
+        "ratio to bare start": "**Save to first answer (ms;",
+        "refused": "**Connections during these restarts**",
+        "system calls a second": "**Idle: 1,000 modules**",
+    }
+    for column, title in titles.items():
+        measured = table(report, title)
+        for contender, row in shown.items():
+            assert row[column] == measured[contender][column], (contender, column)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_python_block_compiles(page):
     for block in fenced(page, "python"):
