@@ -31,6 +31,8 @@ from evreload._files import file_time
 
 # What is ignored is inherited: where this runs in the background, nobody could press Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if sys.platform != "win32":
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # likewise, under nohup
 
 WARMING = 4  # seconds; a program that ends by a signal never tells what it has imported
 DEADLINE = 30  # seconds; generous, since it only matters when something is wrong

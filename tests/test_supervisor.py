@@ -630,6 +630,29 @@ def test_a_reload_that_fails_leaves_the_program_as_it_was(app, obstacle, said):
 # Hooks
 
 
+def test_a_hook_that_was_added_just_before_the_change_runs(app):
+    body = """
+    import os, signal, time
+    import evreload, helper
+
+    def add(*_):
+        evreload.add_reload_hook(lambda: print("the hook ran", flush=True))
+        print("added", flush=True)
+
+    signal.signal(signal.SIGUSR2, add)
+    print("ready", helper.VALUE, os.getpid(), flush=True)
+    while True:
+        time.sleep(3600)
+    """
+    pid = int(start(app, body).split()[2])
+    app.armed()
+    os.kill(pid, signal.SIGUSR2)
+    app.line("added")
+    save(app, 2)
+    app.line("ready 2")
+    assert app.count("the hook ran") == 1
+
+
 def test_hooks_run_in_order_and_know_what_changed(app):
     body = """
     import asyncio, threading

@@ -38,9 +38,15 @@ class Reports:
         self._loop.add_reader(run.service, self._on_request)
         self._listen()
 
+    def read(self) -> None:
+        """Read what was told until now."""
+        if self._is_open:
+            self._read()
+            self._listen()
+
     def read_soon(self) -> None:
         """Read at the loop's next turn, though nothing may come: it may have been peeked at."""
-        self._loop.call_soon(self._read_on)
+        self._loop.call_soon(self.read)
 
     def read_all(self) -> None:
         """Read to the end: the run has ended."""
@@ -60,12 +66,7 @@ class Reports:
 
     def _on_report(self) -> None:
         self._loop.remove_reader(self._run.reports)
-        self._loop.call_later(0 if self._is_urgent() else DELAY, self._read_on)
-
-    def _read_on(self) -> None:
-        if self._is_open:
-            self._read()
-            self._listen()
+        self._loop.call_later(0 if self._is_urgent() else DELAY, self.read)
 
     def _on_request(self) -> None:
         self._read()

@@ -294,6 +294,7 @@ class Supervisor:
             logger.info("%s modified; restarting server", names)
         else:
             logger.info("restarting server")
+        self._reports.read()  # what it wishes before it is ended, it may have told just now
         if not await self._ending.end(self._run, considered):
             if considered is not self._changes:  # what came meanwhile has found us at work
                 await self._replace_if_sound()
