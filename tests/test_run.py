@@ -8,7 +8,8 @@ import signal
 
 import pytest
 
-from evreload._command.run import cold
+from evreload._command.channel import pack
+from evreload._command.run import Run, cold
 from evreload._settings import Options
 
 WRITER = """
@@ -79,3 +80,19 @@ def test_a_run_that_was_just_killed_may_be_let_go(cold_runs):
     killed(run)
     run.go(1.0)
     run.close()
+
+
+def test_what_was_peeked_at_and_what_came_since_are_read_at_once():
+    ends = []
+
+    def start(pipes):
+        ends.append(os.dup(pipes[0]))
+        return os.getpid()
+
+    run = Run(start, keep_sockets=False)
+    os.write(ends[0], pack(("began",)))
+    assert run.peek() == [("began",)]
+    os.write(ends[0], pack(("wishes", "5.0", "1")))
+    assert run.read() == [("began",), ("wishes", "5.0", "1")]
+    run.close()
+    os.close(ends[0])

@@ -98,10 +98,8 @@ class Run:
 
     def read(self) -> list[Record]:
         """Return what the program has told since the last time."""
-        if self._peeked:
-            peeked, self._peeked = self._peeked, []
-            return peeked
-        return self._receive()
+        peeked, self._peeked = self._peeked, []
+        return peeked + self._receive()
 
     def has_ended(self) -> bool:
         """Whether it can tell no more, though its end was not noticed yet."""
