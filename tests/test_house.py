@@ -121,6 +121,7 @@ MAY_IMPORT = {
     "_command/child": {
         "tornado",
         "_command/channel",
+        "_console",
         "_files",
         "_grace",
         "_handover",

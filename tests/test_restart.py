@@ -385,6 +385,8 @@ def test_ctrl_c_works_after_five_reloads(app):
     app.armed()
     app.signal(signal.SIGINT)
     assert app.wait() == -signal.SIGINT
+    assert "KeyboardInterrupt" in app.output
+    assert "evreload/_program" not in app.output
 
 
 def test_the_terminal_echoes_again(app):

@@ -264,6 +264,16 @@ def test_a_signal_ends_the_command_and_the_program(app, name):
     assert app.output.count("\n") <= 1  # the ready line, and perhaps what is being watched
 
 
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_to_all_of_the_group_is_no_end_to_wait_after(app, name):
+    program = int(start(app).split()[-1])
+    app.armed()
+    os.kill(program, signal.Signals[name])  # whoever signals a group does so one by one
+    app.signal(signal.Signals[name])
+    assert app.wait() == 128 + signal.Signals[name]
+    assert "waiting for a change" not in app.output
+
+
 def test_a_program_may_take_its_time_after_ctrl_c(app):
     body = """
     import time

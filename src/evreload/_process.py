@@ -135,11 +135,16 @@ def spawn(
     target: list[str], pipes: Iterable[int], *, warm: bool = False, forks: bool = False
 ) -> int:
     """Start *target* through our runner, with *pipes* to us; return its process id."""
-    for descriptor in pipes:
-        os.set_inheritable(descriptor, True)
+    set_inheritable(pipes, True)
     arguments = [_origin.ARGUMENTS[0], *_origin.FLAGS, *target]
     command = command_line(mode_for(pipes, warm=warm, forks=forks), arguments)
     return os.posix_spawn(_origin.EXECUTABLE, command, os.environ)
+
+
+def set_inheritable(descriptors: Iterable[int], value: bool) -> None:
+    """Let *descriptors* pass, or not, through an exec."""
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, value)
 
 
 def awaits_signal(pid: int) -> bool:

@@ -14,7 +14,7 @@ from types import ModuleType
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
 if TYPE_CHECKING:
     from importlib.abc import Loader
-    from types import CodeType
+    from types import CodeType, TracebackType
     from typing import Any
 
 
@@ -172,6 +172,10 @@ def _run_alone(evreload: Any, target: list[str]) -> None:
     try:
         run(target)
         return
+    except KeyboardInterrupt:
+        show = sys.excepthook
+        sys.excepthook = lambda kind, error, trace: show(kind, *_from_the_program(error))
+        raise  # Python shows it, and ends by the signal
     except (Exception, SystemExit) as error:
         started = "evreload._reloader" in sys.modules and evreload._story().is_started
         if isinstance(error, SystemExit) and (not error.code or started):
@@ -227,10 +231,15 @@ def _report(error: BaseException) -> None:
         if not isinstance(error.code, int):
             sys.stderr.write(f"{error.code}\n")
         return
+    sys.excepthook(type(error), *_from_the_program(error))
+
+
+def _from_the_program(error: BaseException) -> tuple[BaseException, TracebackType | None]:
+    """Return *error*, and its traceback, without the frames that are ours."""
     trace = error.__traceback__
     while trace and trace.tb_frame.f_code.co_filename == __file__:
         trace = trace.tb_next
-    sys.excepthook(type(error), error.with_traceback(trace), trace)
+    return error.with_traceback(trace), trace
 
 
 if __name__ == "__main__":

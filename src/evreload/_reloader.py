@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from tornado.ioloop import IOLoop
 
 from . import _origin, _process, _workers
+from ._console import KEPT, name_some
 from ._grace import Grace
 from ._hooks import Hooks
 from ._mailbox import Mailbox
@@ -46,7 +47,6 @@ LET_GO = 0.002  # seconds until the first survey begins: `start` is to return be
 CLAIMING = 1.0  # seconds the program has to bind its sockets again, once it is up
 
 ADVICE = "start the program with `python -m evreload`, which replaces them all"
-KEPT = "still running the previous version"
 
 logger = logging.getLogger("evreload")
 
@@ -328,7 +328,6 @@ class Reloader:
 
     def _restart(self, changes: Changes) -> None:
         """Run the hooks and begin again: in one step, or a hook that stops the loop ends it."""
-        from ._console import name_some
         from ._files import file_time, forget_bytecode
         from ._handover import VARIABLE
 

@@ -51,8 +51,7 @@ class Child:
         self._mode = mode
         self._pipes = _process.pipes_of(mode)
         self._reports, self._requests, *self._service = self._pipes
-        for descriptor in self._pipes:
-            os.set_inheritable(descriptor, False)
+        _process.set_inheritable(self._pipes, False)
         self._records = Records()
         self._imports = imports
         self._hooks = Hooks()
@@ -172,13 +171,11 @@ class Child:
         now = time.time_ns()
         told = self.handover.pass_on((), owner=self._parent, since=now)
         self._report(channel.RELOADING, str(now))
-        for descriptor in self._pipes:
-            os.set_inheritable(descriptor, True)
+        _process.set_inheritable(self._pipes, True)
         try:
             _process.restart({VARIABLE: told}, self._mode.removesuffix(NOW) + NOW)
         except OSError as error:
-            for descriptor in self._pipes:
-                os.set_inheritable(descriptor, False)
+            _process.set_inheritable(self._pipes, False)
             for pid, seconds in self._wished.items():
                 self._report(channel.WISHES, str(seconds), str(pid))
             _cannot_restart(error)
@@ -344,6 +341,6 @@ class Child:
 def _cannot_restart(reason: object) -> None:
     import logging  # which the program may do without
 
-    logging.getLogger("evreload").error(
-        "cannot restart: %s; still running the previous version", reason
-    )
+    from .._console import KEPT
+
+    logging.getLogger("evreload").error("cannot restart: %s; %s", reason, KEPT)

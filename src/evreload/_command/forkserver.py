@@ -32,9 +32,9 @@ class ForkServer:
     """Told what to import through the pipes of a run, and then, as often as wished, to fork."""
 
     def __init__(self, mode: str, imports: Imports) -> None:
-        self._reports, self._requests, self._service = _process.pipes_of(mode)
-        for descriptor in (self._reports, self._requests, self._service):
-            os.set_inheritable(descriptor, False)
+        pipes = _process.pipes_of(mode)
+        self._reports, self._requests, self._service = pipes
+        _process.set_inheritable(pipes, False)
         self._records = Records()
         self._imports = imports
 

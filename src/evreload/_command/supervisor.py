@@ -38,6 +38,7 @@ STARTING = 2.0  # seconds after which a program that binds no socket counts as u
 CLAIMING = 1.0  # seconds the program has to bind the other addresses after the first
 STANDBY_DELAY = 0.2  # seconds; the program goes first
 INTERRUPTED = 128 + signal.SIGINT
+EVERYBODYS = 0.05  # seconds in which a signal that ended the program, and is meant for us, comes
 PRESSED_AGAIN = 0.5  # seconds; npm and others pass on at once a Ctrl-C that everybody got
 
 logger = logging.getLogger("evreload")
@@ -238,11 +239,12 @@ class Supervisor:
             self._finish(0)
         else:
             self._is_up(run)
-            logger.log(
-                logging.INFO if run.status == 0 else logging.ERROR,
-                "%s; waiting for a change",
-                run.describe_end(),
-            )
+            asyncio.get_running_loop().call_later(EVERYBODYS, self._tell_of_end, run)
+
+    def _tell_of_end(self, run: Run) -> None:
+        if run is self._run and not self._end.done():
+            level = logging.INFO if run.status == 0 else logging.ERROR
+            logger.log(level, "%s; waiting for a change", run.describe_end())
 
     def _distrust(self, run: Run) -> None:
         logger.warning("the start was warm, which may be why it failed; the next one is cold")
@@ -303,7 +305,7 @@ class Supervisor:
 
     def _stance(self) -> str:
         running = self._run.status is None
-        return "still running the previous version" if running else "waiting for a change"
+        return _console.KEPT if running else "waiting for a change"
 
     def _begin(self, changes: Changes) -> None:
         if not _process.is_at(self._directory):  # another has its name: nobody is there yet

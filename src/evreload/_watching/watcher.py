@@ -260,7 +260,7 @@ class Watcher:
     def _was_set_back(self, path: str, here: Status) -> bool:
         """Whether our clock was, after it had stamped *path*: it is from before, then."""
         assert self._observers
-        return here.ctime_ns > time.time_ns() and not self._observers.may_be_afar(path)
+        return here.ctime_ns > time.time_ns() and not self._observers.mounts.may_be_afar(path)
 
     def _since(self, path: str) -> int:
         want = self._wanted.get(path)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from .inotify import Inotify
+    from .mounts import Mounts
     from .native import Native
     from .polling import Polling
 
@@ -71,18 +72,13 @@ class Observers:
         self._events: Inotify | Native | None = None
         self._polling: Polling | None = None
         self._told: set[str] = set()
-        self._silent: Callable[[str], str | None] = lambda directory: None
-        self._mounted_in: Callable[[str], str | None] = lambda directory: None
-        # Whether the clock of another machine may stamp a path.
-        self.may_be_afar: Callable[[str], bool] = lambda path: True
+        self.mounts: Mounts
 
     def start(self) -> None:
         """Make ready. Imports watchdog, which takes a while: not for the loop."""
         from . import mounts
 
-        table = mounts.read()
-        self._silent, self._mounted_in = table.silent, table.file_in
-        self.may_be_afar = table.may_be_afar
+        self.mounts = mounts.read()
         if self._poll:
             return
         try:
@@ -104,12 +100,12 @@ class Observers:
         events = self._events  # its thread may die, and end it, at any moment
         if events is None:
             self._arm_polling(directory)
-        elif kind := self._silent(directory):
+        elif kind := self.mounts.silent(directory):
             self._explain(directory, f"{kind} delivers no file events", "keep it on a local disk")
             self._arm_polling(directory)
         else:
             self._arm_events(events, directory)
-            if file := self._entries.get(directory) != set() and self._mounted_in(directory):
+            if file := self._entries.get(directory) != set() and self.mounts.file_in(directory):
                 self._explain(file, "it is mounted by itself", "mount its directory")
                 self._arm_polling(directory)
 
