@@ -122,6 +122,9 @@ async def main():
 
 asyncio.run(main())
 """
+AWAITS_GO = """\
+while not os.path.exists("go"):
+                await asyncio.sleep(0.01)"""
 UVLOOP = ASYNCIO + "import uvloop\nuvloop.run(main())\n"
 ASYNCIO += "asyncio.run(main())\n"
 
@@ -549,6 +552,57 @@ def test_in_place_who_connects_while_the_program_is_broken_is_answered_later(app
     with asked(port) as answer:
         app.write("helper.py", "VALUE = 2")
         assert answer().startswith(b"2 ")
+
+
+def test_in_place_what_breaks_while_requests_are_answered_lets_others_in_again(app, port):
+    slow = IN_PLACE.replace("await asyncio.sleep(sleep)", AWAITS_GO)
+    app.write("helper.py", "VALUE = 0")
+    app.write("app.py", slow.replace("start()", "start(grace=600_000)"))
+    app.start("app.py", str(port))
+    app.armed()
+    pid = until(port, 0)
+    with asked(port, "/?sleep=1") as answer:
+        app.line("asked")
+        app.write("helper.py", "VALUE = 1")
+        with pytest.raises(TimeoutError):  # it lets nobody in
+            while ask(port, timeout=0.2):
+                pass
+        app.write("helper.py", "VALUE = (")
+        app.write("go")
+        app.line("SyntaxError")
+        assert answer().startswith(b"0 ")
+    assert until(port, 0) == pid
+    assert restart(app, port, 2) == pid
+
+
+def test_in_place_a_hook_may_stop_the_server(app, port):
+    hook = "lambda: (server.stop(), print('has', 'stopped', flush=True))"
+    start = "    evreload.start()\n"
+    app.write("helper.py", "VALUE = 0")
+    app.write("app.py", IN_PLACE.replace(start, f"    evreload.add_reload_hook({hook})\n{start}"))
+    app.start("app.py", str(port))
+    for value in (1, 2):
+        app.armed()
+        app.write("helper.py", f"VALUE = {value}")
+        app.line("has stopped")
+        until(port, value)
+
+
+def test_a_program_may_stop_its_server_when_it_is_told_to_end(app, port):
+    listen = "    application.listen("
+    start(app, port, TORNADO.replace(listen, STOPS + "    server = application.listen("))
+    app.write("helper.py", "VALUE = 1")
+    app.line("cleaned up")
+    until(port, 1)
+
+
+STOPS = """\
+    def end():
+        server.stop()
+        print("cleaned up", flush=True)
+        os._exit(0)
+    asyncio.get_running_loop().add_signal_handler(15, end)
+"""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="too much of an environment there")

@@ -40,19 +40,20 @@ class Carried:
         """Let the sockets pass through an exec; return the environment that names them."""
         import json  # not for the command's program, which pays for all that is imported here
 
-        bound = {
-            call: [sock.fileno() for sock in sockets if sock.fileno() != -1]
-            for call, sockets in self._bound.items()
-        }
-        carried = {**self._unclaimed, **bound}
+        bound = {call: [sock.fileno() for sock in socks] for call, socks in self._bound.items()}
+        # Of what a hook has closed, the next run is to bind all anew.
+        still_open = {call: numbers for call, numbers in bound.items() if -1 not in numbers}
+        carried = {**self._unclaimed, **still_open}
         self._set_inheritable(carried, True)
         return {self.VARIABLE: json.dumps([os.getpid(), carried])}
 
     def take_back(self) -> None:
         """Undo `hand_over`: the exec has failed."""
+        self._set_inheritable(self._unclaimed, False)
         for sockets in self._bound.values():
             for sock in sockets:
-                sock.set_inheritable(False)
+                with contextlib.suppress(OSError):  # it is closed
+                    sock.set_inheritable(False)
 
     def drop_unclaimed(self) -> None:
         """Close what the program did not ask for again: it would swallow connections."""

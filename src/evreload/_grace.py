@@ -50,13 +50,14 @@ class Grace:
         """Let connections in again: the program goes on after all."""
         while self._paused:
             server = self._paused.pop()
-            server.add_sockets(list(server._sockets.values()))
+            if not server._stopped:  # a hook may have done that
+                server.add_sockets(list(server._sockets.values()))
 
     def _pause(self, server: Any) -> None:
-        # Not TCPServer.stop, which closes the sockets: those who wait would be refused.
+        # Not TCPServer.stop, which closes the sockets: those who wait would be refused. It may
+        # follow, though, in a hook, and calls these once more, which does no harm.
         for stop_accepting in server._handlers.values():
             stop_accepting()
-        server._handlers.clear()
         self._paused.append(server)
 
 

@@ -87,8 +87,7 @@ class Reloader:
                 logger.warning("evreload started more than once in the same process")
         else:
             self._mailbox.move(io_loop)
-            if not (self._arming and self._arming.is_alive()):  # which opens it when it is done
-                self._mailbox.open()
+            self._rearm()
 
     def _refuse(self, reason: str) -> None:
         """Say once why nothing will be reloaded; the first of several workers says it for all."""
@@ -286,7 +285,8 @@ class Reloader:
             self._watcher.disarm()
 
     def _rearm(self) -> None:
-        if self._mailbox:
+        is_arming = self._arming is not None and self._arming.is_alive()  # and opens it then
+        if self._mailbox and not is_arming:
             self._mailbox.open()
 
     def _inherit(self) -> None:
@@ -297,6 +297,8 @@ class Reloader:
     # From a change to the restart
 
     def _on_changes(self, changes: Changes) -> None:
+        if self._mailbox is None:  # it was stopped while they settled
+            return
         self._changes = changes
         task = self._considering
         # A loop that was stopped, and replaced by another, leaves its tasks undone.
@@ -309,6 +311,14 @@ class Reloader:
         if sound is None:
             return
         self._changed = frozenset(sound)
+        try:
+            await self._restart_unless_broken(sound)
+        finally:  # it comes to that if there was none
+            self._changed = None
+            self._grace.resume()
+
+    async def _restart_unless_broken(self, sound: Changes | None) -> None:
+        """Restart for *sound* changes, and for those that come while the restart is prepared."""
         began = time.monotonic()
         await self._grace.finish(self._settings.grace)
         if await self._hooks.wait() or time.monotonic() - began > MOMENT:
@@ -317,7 +327,7 @@ class Reloader:
                 self._changes = latest
         if sound is not self._changes:
             sound = await self._broken.sound(lambda: self._changes, KEPT)
-        if sound is not None:
+        if sound is not None and self._mailbox:  # or it was stopped
             self._restart(sound)
 
     def _has_carried(self) -> bool:
@@ -346,7 +356,6 @@ class Reloader:
             _process.restart({VARIABLE: told, **sockets})
         except OSError as error:
             logger.error("cannot restart: %s; %s", error, KEPT)
-            self._grace.resume()
             if self._has_carried():
                 self._carried().take_back()
 
