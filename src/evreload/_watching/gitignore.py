@@ -6,9 +6,16 @@ The supervisor's loop. The patterns themselves are understood by `pathspec`.
 from __future__ import annotations
 
 import functools
+import logging
 import os
+import re
+import warnings
+from collections.abc import Iterable, Iterator
 
 from pathspec import GitIgnoreSpec
+from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
+
+logger = logging.getLogger("evreload")
 
 
 class Gitignore:
@@ -53,8 +60,19 @@ class Gitignore:
 
 
 def _read(directory: str) -> GitIgnoreSpec | None:
+    path = os.path.join(directory, ".gitignore")
     try:
-        with open(os.path.join(directory, ".gitignore"), errors="surrogateescape") as file:
-            return GitIgnoreSpec.from_lines(file)
+        with open(path, errors="surrogateescape") as file:
+            return GitIgnoreSpec(_patterns(path, file))
     except OSError:
         return None
+
+
+def _patterns(path: str, lines: Iterable[str]) -> Iterator[GitIgnoreSpecPattern]:
+    """Compile each line by itself: git takes one that is malformed for one that matches nothing."""
+    for number, line in enumerate(lines, 1):
+        try:
+            with warnings.catch_warnings(action="ignore"):  # of a `[[:alpha:]]`
+                yield from GitIgnoreSpec.from_lines([line]).patterns
+        except (ValueError, re.error):
+            logger.debug("%s:%d: matches nothing: %r", path, number, line.rstrip("\n"))
