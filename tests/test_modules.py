@@ -106,6 +106,32 @@ def test_code_that_is_run_without_an_import_is_told(run):
     assert {"late.py", "other.py", "early.py"} <= set(notes)
 
 
+def test_a_way_up_from_behind_a_link_is_the_one_that_was_read(run):
+    real = run.directory / "real"
+    (real / "bin").mkdir(parents=True)
+    (real / "lib-1").mkdir()
+    (real / "lib-1" / "linked.py").write_text("")
+    (real / "lib").symlink_to("lib-1")
+    (run.directory / "link").symlink_to("real/bin")
+    notes, so_far, wrote = run(
+        """
+        sys.path[:0] = ["link/..", "link/../lib", "real/../bare"]
+        import linked
+        try:
+            import nowhere
+        except ImportError:
+            pass
+        open("link/../lib/written.py", "w").close()
+        assert imports.may_have_written(os.path.abspath("real/lib/written.py"))
+        imports.end()
+        """
+    )
+    # A link on the way down stays in the name: it may come to lead elsewhere.
+    assert {"real/nowhere.py", "bare/nowhere.py", "real/lib/linked.py"} <= set(notes)
+    assert "real/lib/linked.py" in so_far
+    assert "real/lib/written.py" in wrote
+
+
 def test_code_without_a_file_is_passed_over(run):
     notes, _, _ = run(
         """

@@ -169,7 +169,7 @@ class Imports:
         name, _, flags = arguments
         self._on_open(arguments)
         if type(name) is str and type(flags) is int and flags & WRITING:
-            self._write(os.path.abspath(name))
+            self._write(absolute(name))
 
     def _write(self, path: str) -> None:
         self._written.add(path)
@@ -177,7 +177,7 @@ class Imports:
 
     def _on_rename(self, arguments: tuple[Any, ...]) -> None:
         if type(arguments[1]) is str:
-            self._write(os.path.abspath(arguments[1]))
+            self._write(absolute(arguments[1]))
 
     def _on_spawn(self, arguments: tuple[Any, ...]) -> None:
         self._spawned = True
@@ -188,7 +188,7 @@ class Imports:
         if name.endswith(CODE) and name not in self._known:
             self._known.add(name)
             otherwise = self.began if name.endswith(".py") else time.time_ns()
-            self._tell(os.path.abspath(name), self._compiled.pop(name, 0) or otherwise)
+            self._tell(absolute(name), self._compiled.pop(name, 0) or otherwise)
 
     def _tell(self, path: str, read: int) -> None:
         if read != UNKNOWN:
@@ -206,7 +206,7 @@ class Imports:
         last = name.rpartition(".")[2]
         for directory in list(sys.path if path is None else path):
             if type(directory) is str:
-                place = os.path.join(os.path.abspath(directory), last)
+                place = os.path.join(absolute(directory), last)
                 for candidate in (place + ".py", place, os.path.join(place, "__init__.py")):
                     self._tell(candidate, time.time_ns())
 
@@ -240,13 +240,22 @@ def imported() -> Iterator[tuple[str, bool, list[str]]]:
                 continue
             loader = spec.loader if isinstance(spec.loader, type) else type(spec.loader)
             places = [spec.origin] if spec.has_location else list(_places(spec))
-            yield name, loader.__module__ in LOADERS, [os.path.abspath(one) for one in places]
+            yield name, loader.__module__ in LOADERS, [absolute(one) for one in places]
         except Exception:  # a hostile module is none to import in advance
             continue
 
 
 def _places(spec: ModuleSpec) -> Iterable[str]:
     return spec.submodule_search_locations or ()
+
+
+def absolute(path: str) -> str:
+    """Return *path* from the root. A ``..`` in it leads up from where a link before it leads."""
+    plain = os.path.abspath(path)
+    above, up, beneath = f"{path}{os.sep}".rpartition(os.sep + os.pardir + os.sep)
+    if up and os.path.realpath(path) != os.path.realpath(plain):
+        return os.path.abspath(os.path.join(os.path.realpath(above + up), beneath))
+    return plain
 
 
 def source(path: str) -> str:
@@ -282,7 +291,7 @@ def traceback_files(error: BaseException) -> Iterable[str]:
         files.update(_frames(one.__traceback__))
         if isinstance(one, SyntaxError) and one.filename:
             files.add(one.filename)
-    return {os.path.abspath(path) for path in files if not path.startswith("<")}
+    return {absolute(path) for path in files if not path.startswith("<")}
 
 
 def _frames(trace: TracebackType | None) -> Iterator[str]:
@@ -294,6 +303,6 @@ def _frames(trace: TracebackType | None) -> Iterator[str]:
 def _file(module: object) -> str | None:
     try:
         path = object.__getattribute__(module, "__dict__").get("__file__")
-        return os.path.abspath(os.fsdecode(path)) if path else None
+        return absolute(os.fsdecode(path)) if path else None
     except Exception:  # whatever a hostile module makes of it: the others stay watched
         return None
