@@ -6,10 +6,12 @@ import errno
 import logging
 import os
 import queue
+import subprocess
 import sys
 import threading
 
 import pytest
+from conftest import in_a_namespace
 from watchdog.events import (
     DirModifiedEvent,
     FileClosedNoWriteEvent,
@@ -583,6 +585,18 @@ def test_files_that_are_mounted_by_themselves(tmp_path):
     assert table.file_in(str(tmp_path / "of itself")) is None
     assert table.file_in(str(tmp_path.parent)) is None
     assert table.file_in("/etc") is None  # every container has that
+
+
+@on_linux
+@pytest.mark.parametrize("odd", ["\r", "\x0b", "\x1c", "\x85", "\xa0", "\u2028"])
+def test_a_mount_point_of_an_odd_name(tmp_path, odd):
+    point = tmp_path / f"a{odd}b"
+    point.mkdir()
+    code = "import sys; from evreload._watching.observers import mounts\n"
+    code += "print(mounts.read()._types[sys.argv[1]])"
+    mount = 'mount -t tmpfs none "$1" && exec "$0" -c "$2" "$1"'
+    command = [*in_a_namespace("-Urm"), "sh", "-c", mount, sys.executable, str(point), code]
+    assert subprocess.run(command, stdout=subprocess.PIPE, text=True).stdout == "tmpfs\n"
 
 
 @on_linux

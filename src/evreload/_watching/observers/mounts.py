@@ -44,7 +44,7 @@ class Mounts:
     """The mount table at one moment."""
 
     def __init__(self, mountinfo: str) -> None:
-        self._types = dict(map(_parse, filter(None, mountinfo.splitlines())))
+        self._types = dict(map(_parse, filter(None, mountinfo.split("\n"))))
 
     def silent(self, directory: str) -> str | None:
         """Return the type of the file system of *directory* if it delivers no events."""
@@ -72,15 +72,16 @@ class Mounts:
 def read() -> Mounts:
     """Read the mount table of this process; an empty one where there is none."""
     try:
-        with open("/proc/self/mountinfo", errors="surrogateescape") as file:
+        with open("/proc/self/mountinfo", errors="surrogateescape", newline="\n") as file:
             return Mounts(file.read())
     except OSError:
         return Mounts("")
 
 
 def _parse(line: str) -> tuple[str, str]:
+    # Only spaces, tabs and line feeds are escaped in it, not what else Python takes for space.
     before, _, after = line.partition(" - ")
-    return _unescape(before.split()[4]), after.split()[0]
+    return _unescape(before.split(" ")[4]), after.split(" ")[0]
 
 
 def _unescape(field: str) -> str:
