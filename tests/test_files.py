@@ -8,10 +8,12 @@ import py_compile
 
 import pytest
 
+from evreload import _files
 from evreload._files import (
     changed_since,
     compile_error,
     content_hash,
+    differing,
     file_time,
     forget_bytecode,
     look,
@@ -101,6 +103,17 @@ def test_a_hash_is_of_the_content(file):
     other.write_text("two")
     assert content_hash(str(file)) != content_hash(str(other))
     assert content_hash(str(file.with_name("missing"))) == ""
+
+
+def test_what_differs_is_told_although_another_thread_adds_to_it(file, monkeypatch):
+    known = {str(file): None, str(file.with_name("missing")): None}
+
+    def glance(path):
+        known[f"{path} and another"] = None
+        return _files.look(path)
+
+    monkeypatch.setattr(_files, "glance", glance)
+    assert differing(known) == {str(file): fingerprint(file)}
 
 
 @pytest.mark.parametrize("source", ["(", "\0", "return", "a = '\n", "# coding: nonsense\n"])

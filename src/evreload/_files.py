@@ -82,7 +82,7 @@ def glance(path: str) -> tuple[int, ...] | None:
 def differing(known: Mapping[str, Fingerprint | None]) -> dict[str, Fingerprint | None]:
     """Return those of *known* whose fingerprint is another by now, and which."""
     found = {}
-    for path, before in known.items():
+    for path, before in list(known.items()):  # another thread may add some meanwhile
         if glance(path) != before:
             here = look(path)
             now = here and here.fingerprint
