@@ -105,6 +105,16 @@ def test_the_environment_switches_it_off(monkeypatch, value):
     assert not any(story.is_started for story in evreload._stories)
 
 
+def test_an_empty_path_is_not_the_current_directory():
+    code = """if True:
+        import evreload, os
+        for path in ("", b"", ".", b"x"):
+            evreload.watch(path)
+        print(*(os.path.relpath(want.path) for want in evreload._story()._wants))
+    """
+    assert python(code) == ". x\n"
+
+
 def test_nothing_is_imported_that_a_program_may_not_need():
     code = "import sys; bare = set(sys.modules); import evreload; print(*set(sys.modules) - bare)"
     heavy = {"tornado", "watchdog", "asyncio", "typing", "logging", "threading", "enum", "json"}

@@ -108,19 +108,21 @@ def watch(path: str | os.PathLike[str]) -> None:
     """Watch one more file, or everything beneath a directory.
 
     A *path* that does not exist is watched for; a relative one is taken from the current
-    directory. In a directory each edit, creation, deletion and renaming counts, except under
-    ``.git`` and the like, in ``__pycache__``, and of editors' temporary files.
+    directory, an empty one ignored. In a directory each edit, creation, deletion and renaming
+    counts, except under ``.git`` and the like, in ``__pycache__``, and of editors' temporary
+    files.
 
     Raises TypeError if *path* is no path. The contract for files is that of
     `tornado.autoreload.watch`.
     """
     if not isinstance(path, (str, bytes, os.PathLike)):
         raise TypeError(f"path must be a path, not {type(path).__name__}: {path!r}")
+    name = os.fsdecode(path)
     try:
-        absolute = os.path.abspath(os.fsdecode(path))
+        absolute = os.path.abspath(name)
     except OSError:  # the current directory was removed: from there it leads nowhere
         return
-    if not _is_off():
+    if name and not _is_off():
         _story().watch(absolute)
 
 
