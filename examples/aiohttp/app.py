@@ -1,6 +1,6 @@
 """Run `python -m evreload app.py` in this directory, then edit greeting.py.
 
-So does `python -m evreload -m aiohttp.web app:make_app`.
+Or run `python -m evreload -m aiohttp.web app:make_app`.
 """
 
 import os

@@ -1,6 +1,6 @@
 """Run `python -m evreload app.py` in this directory, then edit greeting.py.
 
-So does `python -m evreload -m quart run`. Quart's own reloader must be off.
+Or run `python -m evreload -m quart run --no-reload`: Quart's own reloader must be off.
 """
 
 import os
