@@ -163,9 +163,9 @@ def test_every_public_name_has_a_heading_in_the_guide(public):
     assert any(f"`{public}(" in heading for heading in headings)
 
 
-@pytest.mark.parametrize("page", [ROOT / "CONTRIBUTING.md", DOCS / "how-it-works.md"], ids=name)
-def test_the_map_of_the_house_is_complete(page):
-    mapped = re.findall(r"^\|(?:[ \w]*\|)? `([\w/]+(?:\.py|/))` \|", page.read_text(), re.MULTILINE)
+def test_the_map_of_the_house_is_complete():
+    page = (DOCS / "how-it-works.md").read_text()
+    mapped = re.findall(r"^\|(?:[ \w]*\|)? `([\w/]+(?:\.py|/))` \|", page, re.MULTILINE)
     files = [str(path.relative_to(HOUSE)) for path in HOUSE.rglob("*.py")]
     rooms = {re.sub(r"(?<=observers/)\w+\.py|(?<=/)__init__\.py", "", file) for file in files}
     assert sorted(mapped) == sorted(rooms)
