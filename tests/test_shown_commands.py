@@ -63,7 +63,10 @@ NOT_RUN = {
         INDEX,
         "test_shown_commands.py::test_groups_and_environments_exist",
     ),
-    "python -m pip install .": (INDEX, "test_release.py::test_it_installs_in_an_empty_environment"),
+    "python -m pip install path/to/evreload": (
+        INDEX,
+        "test_release.py::test_it_installs_in_an_empty_environment",
+    ),
     "pkill -USR1 -f 'evreload server.py'": (
         GLOBAL,
         "test_supervisor.py::test_sigusr1_restarts_by_hand",

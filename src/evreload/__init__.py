@@ -79,8 +79,8 @@ def start(*args: Any, **kwargs: Any) -> None:
     milliseconds. *debounce*: how long a changed file must have been quiet before the restart, in
     milliseconds; several must have been for eight times as long. *poll*: look at the files even
     where there are events; by default the environment variable ``EVRELOAD_POLL`` decides.
-    *ignore*: globs of paths that do not matter; one without a slash is held against each part of
-    a path. *grace*: how long requests that Tornado's servers are answering may take to be
+    *ignore*: globs of paths that do not matter; one without a slash is matched against each part
+    of a path. *grace*: how long requests that Tornado's servers are answering may take to be
     finished before the restart, in milliseconds.
 
     Raises TypeError or ValueError for an argument that is none of that. Where a restart is not
