@@ -16,9 +16,14 @@ logger = logging.getLogger("evreload")
 
 
 class Broken:
-    """Remembers what was said of which file, so as not to say it again."""
+    """Remembers what was said of which file, so as not to say it again.
 
-    def __init__(self) -> None:
+    *runs* tells whether the program runs a file: what merely lies in a watched directory, as
+    samples for tests do, may be as broken as it likes.
+    """
+
+    def __init__(self, runs: Callable[[str], bool]) -> None:
+        self._runs = runs
         self._told: Changes = {}
 
     async def sound(
@@ -42,7 +47,7 @@ class Broken:
     async def _check(self, changes: Changes, consequence: str, name: Callable[[str], str]) -> bool:
         errors = []
         for path, fingerprint in changes.items():
-            if fingerprint and (error := compile_error(path)):
+            if fingerprint and self._runs(path) and (error := compile_error(path)):
                 errors.append((path, error))
             await asyncio.sleep(0)  # one file at a time: the old program goes on serving
         for path, error in errors:

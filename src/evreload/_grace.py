@@ -25,6 +25,11 @@ class Grace:
     def __init__(self) -> None:
         self._paused: list[Any] = []
 
+    @property
+    def are_paused(self) -> bool:
+        """Whether there were servers to pause."""
+        return bool(self._paused)
+
     async def finish(self, seconds: float) -> list[str]:
         """Wait until nothing is being answered; return what was not in time.
 
@@ -99,7 +104,7 @@ def _unfinished(servers: list[Any]) -> list[str]:
         return []
     for stream in _endless():
         busy.pop(stream, None)
-    return [str(connection.context) for connection in busy.values()]
+    return [str(connection.context) or "somebody" for connection in busy.values()]
 
 
 def _is_busy(connection: Any) -> bool:

@@ -87,8 +87,13 @@ class Handover:
         self._suspects[path] = tried if may_be_own or tried[-1:] == [content] else []
         return False
 
-    def pass_on(self, changes: Iterable[str], *, owner: int, since: int) -> str:
-        """Return what to tell the run that follows this one because of *changes*."""
+    def pass_on(
+        self, changes: Iterable[str], *, owner: int, since: int, most: int = MOST_CHARACTERS
+    ) -> str:
+        """Return what to tell the run that follows this one because of *changes*.
+
+        If it is more than *most* characters, some of the changes are left out.
+        """
         changed = sorted(changes)[:MOST_PATHS]
         tried = {
             path: [*self._suspects.get(path, ()), content_hash(path)][-MOST_TRIES:]
@@ -104,7 +109,7 @@ class Handover:
                 "tried": tried,
             }
             text = json.dumps(told)
-            if len(text) <= MOST_CHARACTERS:
+            if len(text) <= most or not (tried or changed):
                 return text
             if len(tried) > len(changed):
                 tried = dict(list(tried.items())[: len(tried) // 2])

@@ -141,6 +141,15 @@ def spawn(
     return os.posix_spawn(_origin.EXECUTABLE, command, os.environ)
 
 
+def capacity(pipe: int) -> int:
+    """Return how many bytes *pipe* holds at least."""
+    if sys.platform == "linux":
+        import fcntl
+
+        return fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ)
+    return 1 << 14  # of macOS, which gives more when it is asked
+
+
 def set_inheritable(descriptors: Iterable[int], value: bool) -> None:
     """Let *descriptors* pass, or not, through an exec."""
     for descriptor in descriptors:
@@ -197,10 +206,12 @@ else:
 
     def _restore_signals() -> None:
         _signal.pthread_sigmask(_signal.SIG_SETMASK, _origin.MASK)
-        for number in _signal.valid_signals() - _origin.IGNORED:
-            if _signal.getsignal(number) == _signal.SIG_IGN:
+        for number in _signal.valid_signals():
+            before = _signal.SIG_IGN if number in _origin.IGNORED else _signal.SIG_DFL
+            # An exec lets what is ignored be so, and ends all handlers.
+            if (_signal.getsignal(number) == _signal.SIG_IGN) != (before == _signal.SIG_IGN):
                 with _ignoring(ValueError):  # only the main thread may
-                    _signal.signal(number, _signal.SIG_DFL)
+                    _signal.signal(number, before)
 
     def restore_terminal() -> None:
         """Give the terminal back its modes, which getpass, pdb or curses may have changed."""

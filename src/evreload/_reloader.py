@@ -216,7 +216,7 @@ class Reloader:
             excused=self._is_excused,
             ignored=patterns.by_globs(settings.ignore),
         )
-        self._broken: Broken = Broken()
+        self._broken: Broken = Broken(watcher.is_wanted)
         self._imports.began = self.handover.since
         self._imports.begin(lambda path, read: mailbox.put(Want(path, read)))
         return watcher

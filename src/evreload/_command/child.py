@@ -317,25 +317,37 @@ class Child:
             # The loop sleeps, and the signal alone does not wake it.
             loop.call_soon_threadsafe(self._begin_to_prepare, loop, grace)
         else:
-            self._hooks.wait_outside_a_loop()
-            self._call_hooks([])
+            try:
+                self._hooks.wait_outside_a_loop()
+                self._call_hooks([], is_held=False)
+            except SystemExit:
+                self._report(channel.LEFT)
+                raise
 
     def _begin_to_prepare(self, loop: asyncio.AbstractEventLoop, grace: float) -> None:
         self._task = loop.create_task(self._prepare_on_the_loop(grace))
 
     async def _prepare_on_the_loop(self, grace: float) -> None:
         unfinished = []
+        is_held = False
         if "tornado.httpserver" in sys.modules and grace:
             from .._grace import Grace
 
-            unfinished = await Grace().finish(grace)
-        await self._hooks.wait()
-        self._call_hooks(unfinished)
+            servers = Grace()
+            unfinished = await servers.finish(grace)
+            is_held = servers.are_paused
+        try:
+            await self._hooks.wait()
+            self._call_hooks(unfinished, is_held=is_held)
+        except SystemExit:
+            self._report(channel.LEFT)
+            raise
 
-    def _call_hooks(self, unfinished: list[str]) -> None:
+    def _call_hooks(self, unfinished: list[str], *, is_held: bool) -> None:
         if os.getpid() == self._pid:  # workers have inherited copies
             self._hooks.call()
-        self._report(channel.PREPARED, str(os.getpid()), *unfinished)
+        door = channel.HELD if is_held else channel.OPEN
+        self._report(channel.PREPARED, str(os.getpid()), door, *unfinished)
 
 
 def _cannot_restart(reason: object) -> None:

@@ -20,7 +20,7 @@ from .._settings import Options
 from .._watching.watcher import Changes
 from . import channel
 from .channel import Record
-from .family import descendants, family, kill_all, send, strangers
+from .family import descendants, family, kill_all, latecomers, send, strangers
 from .run import Run
 
 HOLDING = 0.01  # seconds in which whoever was let in has asked, and mostly was answered
@@ -39,6 +39,7 @@ class Ending:
         self._strangers = strangers(os.getpid())
         self._prepared: asyncio.Event | None = None  # there while it is awaited
         self._awaited: set[int] = set()  # which are yet to be prepared
+        self._lets_in = False  # those who come, though it is prepared
         self._exited = asyncio.Event()
         self._reaped = asyncio.Event()  # anything
         self.is_under_way = False  # what ends now, ends because of us
@@ -60,24 +61,31 @@ class Ending:
         """Whether what the program tells is urgent."""
         return self._prepared is not None
 
-    def note_prepared(self, pid: int, unfinished: Record) -> None:
+    def note_prepared(self, pid: int, unfinished: Record, *, lets_in: bool) -> None:
         """Take note that *pid* may be stopped; say to whom it was still answering."""
         for client in unfinished:
             logger.debug("a request from %s was not finished in time", client)
         self._awaited.discard(pid)
+        self._lets_in |= lets_in
         if self._prepared and not self._awaited:
             self._prepared.set()
+            self.is_under_way = True  # what a hook has asked for may end it at once
 
     async def end(self, run: Run, changes: Changes) -> bool:
-        """End *run* because of *changes*; return False if it ended by itself while preparing."""
+        """End *run* because of *changes*; return False if a hook has ended it for good."""
+        self._lets_in = True
         if run.status is None and run.wishes:
             await self._prepare(run, changes)
-            if run.status is not None:
+            if run.was_left:
                 return False
-        elif run.status is None and run.has_bound and self._is_holding:
+        if run.status is None and run.has_bound and self._is_holding and self._lets_in:
             await self._hold(run)
         await self.stop(run)
         return True
+
+    def kill(self, run: Run) -> None:
+        """Kill *run*, and what it has left behind."""
+        kill_all(lambda: [*(family(run.pid) if run.status is None else ()), *self._orphans()])
 
     async def _hold(self, run: Run) -> None:
         """Have nobody let in any more who would be let down: servers just end, or part first."""
@@ -102,6 +110,7 @@ class Ending:
             return
         if not self._awaited:
             return
+        self._lets_in = False
         self._prepared = asyncio.Event()
         waits = [asyncio.ensure_future(one.wait()) for one in (self._prepared, self._exited)]
         timeout = self._options.grace + max(run.wishes.values())
@@ -158,6 +167,8 @@ class Ending:
 
     def _orphans(self) -> list[int]:
         """Return what descends from the program; on Linux it comes to us, wherever it went."""
+        if self._strangers:  # what they start comes to us, too, once they have ended
+            self._strangers |= latecomers(os.getpid())
         spared = self._spared()
         found = descendants(os.getpid(), besides=self._strangers)
         return [pid for pid in found if pid not in spared]

@@ -49,10 +49,24 @@ def strangers(supervisor: int) -> set[int]:
     return {pid for pid in _children_of(supervisor) if not _is_marked(pid, supervisor)}
 
 
+def latecomers(supervisor: int) -> set[int]:
+    """Return those that came to it later, on Linux: what can be told by the mark they lack."""
+    return {pid for pid in strangers(supervisor) if _is_whole(_environment(pid))}
+
+
 def _is_marked(pid: int, supervisor: int) -> bool:
+    return f"{MARK}={supervisor}".encode() in _environment(pid)
+
+
+def _is_whole(environment: list[bytes]) -> bool:
+    """Whether it is there, and no program has written its title over it."""
+    return bool(environment) and all(b"=" in one for one in environment)
+
+
+def _environment(pid: int) -> list[bytes]:
     with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
-        return f"{MARK}={supervisor}".encode() in file.read().split(b"\0")
-    return False
+        return file.read().removesuffix(b"\0").split(b"\0")
+    return []
 
 
 def send(pids: Iterable[int], number: int) -> None:

@@ -57,6 +57,7 @@ def _supervise(options: Options) -> NoReturn:
     from .run import cold
 
     os.environ.pop(VARIABLE, None)  # it was meant for whoever started us
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # or nobody would tell of the program's end
     guardian = Guardian()
     # The program starts at once; what we need for watching it is imported meanwhile.
     first = cold(options)
@@ -203,7 +204,7 @@ def _convert(given: dict[str, Any], directory: str, where: str) -> dict[str, Any
         if name == "watch":
             converted[name] = tuple(_readable(directory, path) for path in _texts(told, value))
         elif name in ("ignore", "cold"):
-            converted[name] = _texts(told, value)
+            converted[name] = tuple(filter(None, _texts(told, value)))
         elif name == "stop_signal":
             converted[name] = _signal(told, value)
         elif name in ("stop_timeout", "grace"):
@@ -279,7 +280,9 @@ def _check_module(name: str) -> None:
     where: Sequence[str] | None = None
     parts = name.split(".")
     for count in range(1, len(parts) + 1):
-        spec = _find(".".join(parts[:count]), where)
+        above, spec = spec, _find(".".join(parts[:count]), where)
+        if spec is None and above and _extends_its_path(above):
+            return  # only the package itself knows where to look
         if spec is None:
             raise BadInput(f"there is no module {name!r} to run from {os.getcwd()}")
         where = spec.submodule_search_locations
@@ -287,6 +290,15 @@ def _check_module(name: str) -> None:
             raise BadInput(f"there is no module {name!r} to run: {spec.name!r} is no package")
     if where is not None and _find(name + ".__main__", where) is None:
         raise BadInput(f"the package {name!r} has no __main__.py to run")
+
+
+def _extends_its_path(package: importlib.machinery.ModuleSpec) -> bool:
+    """Whether *package* may do so when it is imported, as those of pkgutil do."""
+    try:
+        with open(package.origin or "", "rb") as file:
+            return b"__path__" in file.read()
+    except OSError:
+        return False
 
 
 def _find(name: str, where: Sequence[str] | None) -> importlib.machinery.ModuleSpec | None:

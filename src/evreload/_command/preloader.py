@@ -57,10 +57,14 @@ class Preloader:
         return not self._run.has_hung_up
 
     @property
-    def is_shadowed(self) -> bool:
-        """Whether the project has come to have a module by the name of one that is in there."""
+    def is_outdated(self) -> bool:
+        """Whether the same imports, now, might find something else.
+
+        Such as a module of the project, by the name of one that is in there.
+        """
         new = _names_in(self._project) - self._own_names
-        return any(name.partition(".")[0] in new for name in self.names)
+        is_shadowed = any(name.partition(".")[0] in new for name in self.names)
+        return is_shadowed or self._run.is_outdated
 
     def read(self) -> set[Want]:
         """Take in what it has told; return the files it has read."""

@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 import time
 
 from .. import _process
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
 PIPE_SIZE = 1 << 20  # bytes: a program imports thousands of files before we may come to read
 
 NOTHING: Mapping[str, int] = {}
-MOST_AT_ONCE = 1 << 15  # bytes; half of what a pipe holds, and the program reads at one go
+MOST_AT_ONCE = 1 << 16  # bytes that the program reads at one go
+# Where Python looks for what is installed. It goes by that as it starts: what waits does not see
+# what comes later.
+INSTALLED = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
 
 
 class Run:
@@ -57,6 +61,8 @@ class Run:
         self.has_hung_up = False  # it can tell no more, though it may run on
         self.said_goodbye = False
         self.began_by_itself = False  # through evreload.reload()
+        self.was_left = False  # a hook has ended it
+        self._installed = _installed()
         self._written: set[str] = set()
         self._may_have_written_anything = False
         self._records = Records()
@@ -66,6 +72,8 @@ class Run:
         _process.widen(self.reports, PIPE_SIZE)
         os.set_blocking(self.reports, False)
         os.set_blocking(self._requests, False)
+        # Where users may have only so much in pipes, there is little room in one.
+        self.most_told = min(MOST_AT_ONCE, _process.capacity(self._requests)) // 2
         self.service, service = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.service.setblocking(False)
         with service:
@@ -100,6 +108,11 @@ class Run:
         """Return what the program has told since the last time."""
         peeked, self._peeked = self._peeked, []
         return peeked + self._receive()
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether a Python that started now might find something else installed."""
+        return self._installed != _installed()
 
     def has_ended(self) -> bool:
         """Whether it can tell no more, though its end was not noticed yet."""
@@ -139,6 +152,8 @@ class Run:
             self.wishes[int(words[1])] = float(words[0])
         elif kind == channel.ENDED:
             self.said_goodbye = True
+        elif kind == channel.LEFT:
+            self.was_left = True
         elif kind == channel.RELOADING:
             self.since = int(words[0])
             self.began_by_itself = True
@@ -165,10 +180,10 @@ class Run:
 
     def request_to_prepare(self, grace: float, changed: list[str]) -> bool:
         """Have requests in progress answered, and the reload hooks run; False if it can't hear."""
-        while len(request := pack((channel.PREPARE, str(grace), *changed))) > MOST_AT_ONCE:
+        while len(pack((*changed, str(grace), channel.PREPARE))) > self.most_told:
             changed = changed[: len(changed) // 2]
         try:
-            os.write(self._requests, request)
+            self.tell(channel.PREPARE, str(grace), *changed)
         except OSError:
             return False
         self.signal(signal.SIGURG)
@@ -200,6 +215,15 @@ class Run:
         except ValueError:  # a real-time signal
             name = f"signal {-self.status}"
         return f"program was killed by {name}"
+
+
+def _installed() -> list[int]:
+    """Return what changes when something is."""
+    found = []
+    for path in INSTALLED:
+        with contextlib.suppress(OSError):
+            found.append(os.stat(path).st_mtime_ns)
+    return found
 
 
 def cold(options: Options) -> Run:

@@ -176,11 +176,12 @@ class Shelf:
         while True:
             try:
                 message, descriptors = _receive(service)
-            except BlockingIOError:
+            except OSError:  # nothing, or nobody, is left
                 return
             if len(descriptors) == 1:
                 kind, *key = message.split(b"\0")
-                self._do(kind, tuple(map(os.fsdecode, key)), descriptors[0])
+                with contextlib.suppress(OSError):  # who asks has ended meanwhile
+                    self._do(kind, tuple(map(os.fsdecode, key)), descriptors[0])
 
     def _do(self, kind: bytes, key: Key, descriptor: int) -> None:
         if kind == KEEP:

@@ -56,7 +56,7 @@ class Standby:
         """Return the next run: the one that is ready, unless it has read one of *changes*."""
         if self._warm.forget(changes):
             self._drop()
-        if self._run and (self._run.has_ended() or self._has_read(self._run, changes)):
+        if self._run and (self._run.has_ended() or self._is_past(self._run, changes)):
             self._drop()
         self._present, self._run = self._run or self._start(), None
         return self._present
@@ -107,9 +107,11 @@ class Standby:
         self.make_ready()
 
     @staticmethod
-    def _has_read(run: Run, changes: Collection[str]) -> bool:
+    def _is_past(run: Run, changes: Collection[str]) -> bool:
+        """Whether *run* has read what is something else by now."""
         imported = {record[2] for record in run.peek() if record[0] == channel.FILE}
-        return not (imported.isdisjoint(changes) and run.loaded.keys().isdisjoint(changes))
+        has_read = not (imported.isdisjoint(changes) and run.loaded.keys().isdisjoint(changes))
+        return has_read or run.is_outdated
 
     def _drop(self) -> None:
         if self._run:

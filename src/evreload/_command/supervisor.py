@@ -28,7 +28,7 @@ from .._watching.watcher import Changes, Want, Watcher
 from . import channel
 from .channel import Record
 from .ending import Ending
-from .family import Guardian, family, kill_all
+from .family import Guardian
 from .reports import Reports
 from .run import Run
 from .sockets import Shelf
@@ -54,7 +54,6 @@ class Supervisor:
         self._standby = Standby(options, first, self._want_files, self._protect)
         self._guardian = guardian
         self._handover = Handover(0, (), first.since, {})
-        self._broken = Broken()
         self._shelf = Shelf()
         self._changes: Changes = {}
         self._task: asyncio.Task[None] | None = None
@@ -73,7 +72,8 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         self._end: asyncio.Future[int] = loop.create_future()
         for number, handler in self._signal_handlers().items():
-            if number not in _origin.IGNORED:  # as nohup has SIGHUP
+            # As nohup has SIGHUP. But whoever ignores SIGCHLD is not told of the program's end.
+            if number not in _origin.IGNORED or number == signal.SIGCHLD:
                 loop.add_signal_handler(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, _origin.MASK)
         self._watch()
@@ -106,6 +106,7 @@ class Supervisor:
             ignored=patterns.by_globs(options.ignore),
             left_out=self._gitignore.rule if options.gitignore else lambda path: None,
         )
+        self._broken = Broken(self._watcher.is_wanted)
         self._mailbox = Mailbox(IOLoop.current(), self._watcher.receive)
         self._want_by_options(self._run.since)
         self._watcher.survey()
@@ -158,7 +159,8 @@ class Supervisor:
             elif record[0] == channel.MODULES:
                 self._standby.learn()
             elif record[0] == channel.PREPARED:
-                self._ending.note_prepared(int(record[1]), record[2:])
+                lets_in = record[2] == channel.OPEN
+                self._ending.note_prepared(int(record[1]), record[3:], lets_in=lets_in)
             elif record[0] == channel.RELOAD:
                 self._restart_for({})
             elif record[0] == channel.RELOADING:
@@ -257,8 +259,8 @@ class Supervisor:
         now = time.monotonic()
         if not self._interrupted:
             self._interrupted = now
-        elif self._run.status is None and now - self._interrupted > PRESSED_AGAIN:
-            kill_all(lambda: family(self._run.pid))
+        elif now - self._interrupted > PRESSED_AGAIN:
+            self._ending.kill(self._run)
         self._finish(INTERRUPTED)
 
     def _finish(self, status: int) -> None:
@@ -268,6 +270,8 @@ class Supervisor:
     # From a change to the next run
 
     def _restart_for(self, changes: Changes) -> None:
+        if self._end.done():
+            return
         self._changes = changes
         self._cause = self._watcher.first_news if changes else time.monotonic()
         if self._task is None or self._task.done():
@@ -315,9 +319,14 @@ class Supervisor:
         stale = self._watcher.stale()
         forget_bytecode({**changes, **stale})
         run = self._standby.take({**changes, **stale})
+        told = self._next_generation(changes, since, most=run.most_told)
+        try:
+            run.go(self._options.grace, told, since=since)
+        except OSError:
+            run.close()
+            raise
         self._reports.close()
         self._run.close()
-        run.go(self._options.grace, self._next_generation(changes, since), since=since)
         self._run = run
         self._ending.begin_run()
         self._watch_anew(stale, run.since)
@@ -338,9 +347,9 @@ class Supervisor:
     def _want_files(self, wants: set[Want]) -> None:
         self._watcher.receive({*wants})
 
-    def _next_generation(self, changes: Changes, since: int) -> str:
-        """Begin another generation; return what to tell it."""
-        told = self._handover.pass_on(changes, owner=os.getpid(), since=since)
+    def _next_generation(self, changes: Changes, since: int, most: int) -> str:
+        """Begin another generation; return what to tell it, in at *most* so many characters."""
+        told = self._handover.pass_on(changes, owner=os.getpid(), since=since, most=most)
         self._handover = Handover.parse(told)
         self._shelf.begin_run()
         return told
@@ -357,7 +366,7 @@ class Supervisor:
         asyncio.get_running_loop().call_later(STARTING, self._is_up, run)
         stale = self._watcher.stale()
         late = changed_since(run.since, stale)  # after that it may have read them, or not
-        self._next_generation({}, run.since)
+        self._next_generation({}, run.since, most=run.most_told)
         self._watch_anew({path: stale[path] for path in stale if path not in late}, run.since)
         self._watcher.receive({News(path) for path in late})
 

@@ -112,7 +112,7 @@ class Warm:
         forked_by = self._server
         for server in self._servers():
             self._take_in(server)
-            if not server.files.keys().isdisjoint(changes) or server.is_shadowed:
+            if not server.files.keys().isdisjoint(changes) or server.is_outdated:
                 logger.debug("what was imported in advance has changed")
                 self._drop(server)
                 self._left_out = dict.fromkeys(self._options.cold, "you said so")
@@ -161,6 +161,7 @@ class Warm:
             self._next = Preloader(self._options.target, self._outside, names, cold)
         except OSError as error:
             logger.warning("cannot import anything in advance: %s", error)
+            self._considered.clear()  # for the next run it is tried again
             return
         asyncio.get_running_loop().add_reader(self._next.reports, self._on_report, self._next)
 

@@ -194,6 +194,10 @@ class Watcher:
             touched.add(entry)
         return touched
 
+    def is_wanted(self, path: str) -> bool:
+        """Whether *path* is wanted by its name, and does not just lie in a tree."""
+        return path in self._wanted
+
     def may_be_known(self, path: str) -> bool:
         """Whether *path* was not seen to change: the program may have read it as it is."""
         return path in self._suspects
