@@ -222,6 +222,36 @@ def test_the_end_of_a_program_after_a_reload_is_its_end(app):
         app.close()
 
 
+@pytest.mark.parametrize("way", [(), ("-m", "evreload", "-w", "samples")], ids=["start", "command"])
+def test_what_is_broken_but_not_run_keeps_nobody_from_a_restart(app, way):
+    app.write("samples/bad.py", "VALUE = 1")
+    watch = "" if way else "evreload.watch('samples'); evreload.start()"
+    app.write(
+        "app.py",
+        f"""
+import asyncio, logging, sys
+import helper
+logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stdout)
+async def main():
+    import evreload
+    {watch}
+    print("ready", helper.VALUE, flush=True)
+    await asyncio.Event().wait()
+asyncio.run(main())
+""",
+    )
+    app.write("helper.py", "VALUE = 1")
+    app.start(*way, "app.py")
+    app.line("ready 1")
+    app.armed()
+    app.write("samples/bad.py", "VALUE = (")
+    app.line("ready 1")
+    app.armed() if not way else None
+    app.write("helper.py", "VALUE = 2")
+    app.line("ready 2")
+    assert not app.count("SyntaxError")
+
+
 def test_a_program_that_always_fails_does_not_spin(loop_app):
     loop_app.write("helper.py", "print('tried', flush=True)\nundefined")
     loop_app.line("NameError")

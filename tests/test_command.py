@@ -254,6 +254,13 @@ def test_a_target_that_is_there_is_not_run_whatever_is_in_it(here):
     check_target(["-m", "sys"])
 
 
+def test_where_a_package_looks_is_its_own_affair(here):
+    (here / "package").mkdir()
+    extends = "import pkgutil; __path__ = pkgutil.extend_path(__path__, __name__)"
+    (here / "package" / "__init__.py").write_text(extends)
+    check_target(["-m", "package.elsewhere"])
+
+
 def test_a_script_that_may_not_be_read_is_one_sentence(here, monkeypatch):
     (here / "app.py").touch()
     monkeypatch.setattr(os, "access", lambda path, mode: False)

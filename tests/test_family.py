@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import DEADLINE, assert_gone, is_alive
+from conftest import DEADLINE, assert_gone, is_alive, until
 
 from evreload._command.family import _by_ps, descendants, family, kill_all, marked
 
@@ -234,3 +234,21 @@ def test_ps_knows_the_family_where_proc_does_not():
         assert child.pid in _by_ps()(os.getpid())
         assert child.pid not in _by_ps()(child.pid)
         child.kill()
+
+
+def test_what_such_a_stranger_starts_later_is_none_of_its_business_either(app):
+    app.write("helper.py", "VALUE = 1")
+    app.write("app.py", "import helper; print('ready', helper.VALUE, flush=True)")
+    late = "while [ ! -e go ]; do sleep 0.05; done; sleep 1000 >/dev/null 2>&1 & echo late $!"
+    shell = f'sh -c "{late}" & exec "$@"'.replace("$!", "\\$!")
+    app.start_command(["sh", "-c", shell, "sh", sys.executable, "-m", "evreload", "app.py"])
+    app.line("ready 1")
+    app.line("exited with status 0")
+    app.write("go")
+    late = int(app.line("late ").split()[1])
+    until(lambda: late in family(app.pid)[1:], "it has come to the command")
+    app.write("helper.py", "VALUE = 2")
+    app.line("ready 2")
+    app.signal(signal.SIGTERM)
+    app.wait()
+    assert is_alive(late)

@@ -61,6 +61,13 @@ def test_what_is_told_fits_into_the_environment(monkeypatch, tmp_path):
     assert 0 < len(json.loads(told)["changed"]) <= MOST_PATHS
 
 
+def test_what_is_told_fits_into_a_small_pipe():
+    paths = [f"/{'directory/' * 10}{number}" for number in range(50)]
+    told = json.loads(FIRST.pass_on(paths, owner=7, since=42, most=2048))
+    assert 0 < len(told["changed"]) < 20
+    assert told["generation"] == 1
+
+
 def test_a_file_that_holds_what_the_run_was_started_for_is_excused(monkeypatch, file):
     second = following(monkeypatch, FIRST, [file])
     assert second.excused(str(file), may_be_own=True)

@@ -368,8 +368,9 @@ signal.getitimer(signal.ITIMER_PROF)"""
         assert app.line("ready") == first
 
 
-def test_a_signal_ignored_at_first_stays_ignored(app):
-    app.write("app.py", program("int(signal.getsignal(signal.SIGHUP))"))
+@pytest.mark.parametrize("then", ["", "signal.signal(signal.SIGHUP, lambda *_: None)"])
+def test_a_signal_ignored_at_first_stays_ignored(app, then):
+    app.write("app.py", program("int(signal.getsignal(signal.SIGHUP))", then=then))
     app.start_command(["nohup", sys.executable, "app.py"])
     first = app.line("ready")
     assert first == f"ready {int(signal.SIG_IGN)}"

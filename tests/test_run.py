@@ -8,6 +8,7 @@ import signal
 
 import pytest
 
+from evreload import _process
 from evreload._command.channel import pack
 from evreload._command.run import Run, cold
 from evreload._settings import Options
@@ -96,3 +97,28 @@ def test_what_was_peeked_at_and_what_came_since_are_read_at_once():
     assert run.read() == [("began",), ("wishes", "5.0", "1")]
     run.close()
     os.close(ends[0])
+
+
+def test_what_the_pipe_does_not_hold_is_left_out(monkeypatch):
+    """Where a user has all pipes that one may have, another holds but a page."""
+    monkeypatch.setattr(_process, "capacity", lambda pipe: 4096)
+    ends = []
+
+    def start(pipes):
+        ends.append(os.dup(pipes[1]))
+        return os.getpid()
+
+    def heed(number, frame):
+        pass
+
+    before = signal.signal(signal.SIGURG, heed)
+    run = Run(start, keep_sockets=False)
+    assert run.request_to_prepare(1.0, [f"/a/long/path/to/{number}" for number in range(1000)])
+    told = os.read(ends[0], 1 << 16)
+    assert told.startswith(b"prepare\x001.0\0/a/long/path/to/0\0")
+    assert told.endswith(b"\0\0")
+    assert len(told) <= 2048
+    assert run.most_told == 2048
+    run.close()
+    os.close(ends[0])
+    signal.signal(signal.SIGURG, before)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from conftest import WAYS, Clients
 
-from evreload._command.sockets import Keeper, Shelf, _become, _key
+from evreload._command.sockets import CLAIM, KEEP, Keeper, Shelf, _become, _key, _pack
 
 TORNADO = """
 import asyncio, os, sys
@@ -207,11 +207,12 @@ LINGERS = """\
     await server"""
 
 
+@pytest.mark.parametrize("hook", ["", "import evreload; evreload.add_reload_hook(print)\n"])
 @pytest.mark.parametrize("program", [ASYNCIO, UVLOOP], ids=["asyncio", "uvloop"])
-def test_nobody_is_let_in_by_a_program_that_is_about_to_end(app, port, program):
+def test_nobody_is_let_in_by_a_program_that_is_about_to_end(app, port, program, hook):
     if program is UVLOOP:
         pytest.importorskip("uvloop")
-    start(app, port, program.replace("    await server", LINGERS))
+    start(app, port, hook + program.replace("    await server", LINGERS))
     for value in range(1, 4):
         app.write("helper.py", f"VALUE = {value}")
         app.line("told to end")
@@ -640,6 +641,25 @@ def test_a_kept_socket_takes_the_options_and_the_mode_of_the_new_one():
         assert not os.get_inheritable(new.fileno())
         new.setblocking(True)
         assert os.get_blocking(new.fileno())
+
+
+def test_whoever_has_asked_for_a_socket_may_have_ended():
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    asker, other = socket.socketpair()
+    shelf = Shelf()
+    with ours, theirs, other, socket.create_server(("127.0.0.1", 0)) as listener:
+        theirs.setblocking(False)
+        socket.send_fds(
+            ours, [_pack(CLAIM, ("2", "127.0.0.1", "1", "0", "0", "0"))], [other.fileno()]
+        )
+        asker.close()
+        socket.send_fds(
+            ours, [_pack(KEEP, ("2", "127.0.0.1", "1", "0", "0", "0"))], [listener.fileno()]
+        )
+        other.close()
+        shelf.serve(theirs)
+        assert len(shelf) == 1
+        shelf.close()
 
 
 @pytest.mark.parametrize("address", [("127.0.0.1", 0), ("127.0.0.1",), "path", (None, "x"), None])

@@ -7,6 +7,7 @@ import signal
 import sys
 
 import pytest
+from conftest import await_tick
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no supervisor there")
 
@@ -54,6 +55,23 @@ def test_of_what_was_just_killed_nothing_is_taken(standby):
     taken.go(1.0)
     taken.close()
     os.kill(taken.pid, signal.SIGKILL)
+    os.waitpid(taken.pid, 0)
+
+
+def test_what_began_before_something_was_installed_is_not_taken(standby, tmp_path, monkeypatch):
+    """It has read all `.pth` files, and would not find what a new one leads to."""
+    from evreload._command import run
+
+    packages = tmp_path / "site-packages"
+    packages.mkdir()
+    monkeypatch.setattr(run, "INSTALLED", [str(packages)])
+    standby.make_ready()
+    (pid,) = standby.pids
+    await_tick()
+    (packages / "editable.pth").write_text("/somewhere/else")
+    taken = standby.take({})
+    assert taken.pid != pid
+    taken.close()
     os.waitpid(taken.pid, 0)
 
 

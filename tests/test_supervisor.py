@@ -326,6 +326,67 @@ def test_a_signal_that_was_ignored_stays_ignored(app):
     app.line("ready 2")
 
 
+def test_who_ignores_the_ends_of_others_learns_of_the_programs_end(app):
+    app.write("app.py", SLEEPER)
+    save(app, 1)
+    ignoring = "signal.signal(signal.SIGCHLD, signal.SIG_IGN)"
+    command = "os.execv(sys.executable, [sys.executable, '-m', 'evreload', 'app.py'])"
+    app.start("-c", f"import os, signal, sys; {ignoring}; {command}")
+    app.line("ready 1")
+    app.armed()
+    save(app, 2)
+    app.line("ready 2")
+    app.signal(signal.SIGTERM)
+    assert app.wait() == 128 + signal.SIGTERM
+    assert "Traceback" not in app.output
+
+
+def test_what_is_saved_while_all_ends_leads_to_nothing(app):
+    body = """
+    import os, signal, sys, time
+    import evreload, helper
+    def end(*_):
+        print("told to end", flush=True)
+        time.sleep(1)
+        os._exit(0)
+    signal.signal(signal.SIGTERM, end)
+    evreload.add_reload_hook(lambda: print("a hook", flush=True))
+    print("ready", helper.VALUE, flush=True)
+    while True:
+        time.sleep(1)
+    """
+    start(app, body, "--stop-timeout", "20")
+    app.armed()
+    app.signal(signal.SIGTERM)
+    app.line("told to end")
+    save(app, 2)
+    assert app.wait() == 128 + signal.SIGTERM
+    assert not app.count("modified")
+    assert not app.count("a hook")
+
+
+def test_a_second_ctrl_c_ends_what_the_program_has_left(app):
+    body = """
+    import os, signal, time
+    import helper
+    if os.fork() == 0:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: print("told to end", flush=True))
+        print("ready", helper.VALUE, flush=True)
+        while True:
+            time.sleep(1)
+            print("tick", flush=True)
+    time.sleep(3600)
+    """
+    start(app, body, "--stop-timeout", "0")
+    app.signal(signal.SIGINT)
+    app.line("told to end")
+    app.line("tick")
+    app.line("tick")
+    app.signal(signal.SIGINT)
+    assert app.wait() == 130
+
+
 def test_sigusr1_restarts_by_hand(app):
     first = start(app)
     app.armed()
@@ -731,6 +792,19 @@ def test_a_hook_that_stops_the_loop_ends_in_a_restart(app):
     evreload.add_reload_hook(lambda: IOLoop.current().stop())
     IOLoop.current().add_callback(print, "ready", helper.VALUE, flush=True)
     IOLoop.current().start()
+    """
+    start(app, body)
+    save(app, 2)
+    app.line("ready 2")
+
+
+def test_who_leaves_by_chance_in_a_hook_is_started_again(app):
+    body = """
+    import os, time
+    import evreload, helper
+    evreload.add_reload_hook(lambda: os._exit(5))
+    print("ready", helper.VALUE, flush=True)
+    time.sleep(3600)
     """
     start(app, body)
     save(app, 2)

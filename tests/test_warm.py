@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import colorsys
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import DEADLINE, assert_gone, await_tick, free_port, until
@@ -652,7 +654,7 @@ class TellsWhenAsked:
 
     unfit = loading = ""
     is_there = True
-    is_shadowed = is_ready = False
+    is_outdated = is_ready = False
     pid = 0
 
     def __init__(self, target, outside, names, cold):
@@ -684,6 +686,21 @@ def test_what_a_fork_server_tells_just_before_a_restart_counts(monkeypatch):
 
     monkeypatch.setattr(warm, "Preloader", TellsWhenAsked)
     asyncio.run(tell_just_then())
+
+
+def test_a_fork_server_that_cannot_be_made_is_tried_again_for_the_next_run(monkeypatch):
+    from evreload._command import warm
+    from evreload._settings import Options
+
+    def fail(*arguments):
+        raise OSError("no more processes")
+
+    monkeypatch.setattr(warm, "Preloader", fail)
+    keeper = warm.Warm(Options(target=["app.py"], warm=True), lambda wants: None, lambda: None)
+    module = ("colorsys", "plain", colorsys.__file__)
+    run = SimpleNamespace(loaded={}, files={colorsys.__file__: None}, modules=[module])
+    keeper.learn(run)
+    assert keeper.is_behind(run)
 
 
 def test_each_is_left_out_for_its_own_reason(tmp_path):
