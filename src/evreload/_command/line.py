@@ -122,7 +122,7 @@ def _parser() -> _Parser:
         help="let listening sockets end with the program")  # fmt: skip
     add("--grace", metavar="SECONDS", help="how long requests in progress may take (1)")
     add("--warm", action="store_true", help="import in advance what does not change (Linux)")
-    add("--cold", action="append", metavar="MODULE", help="but not this one")
+    add("--cold", action="append", metavar="MODULE", help="with --warm, leave this module out")
     add("-c", "--clear", action="store_true", help="clear the terminal before each restart")
     add("-q", "--quiet", action="store_true", help="print problems only")
     add("-v", "--verbose", action="store_true", help="print why a restart comes, or does not")
