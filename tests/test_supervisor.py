@@ -312,28 +312,26 @@ def test_a_second_ctrl_c_waits_for_nobody(app):
     assert app.wait() == 130
 
 
-def test_a_signal_that_was_ignored_stays_ignored(app):
-    """Such as SIGHUP under nohup."""
+def start_ignoring(app, name):
     app.write("app.py", SLEEPER)
     save(app, 1)
-    ignoring = "signal.signal(signal.SIGHUP, signal.SIG_IGN)"
+    ignoring = f"signal.signal(signal.{name}, signal.SIG_IGN)"
     command = "os.execv(sys.executable, [sys.executable, '-m', 'evreload', 'app.py'])"
     app.start("-c", f"import os, signal, sys; {ignoring}; {command}")
     app.line("ready 1")
     app.armed()
+
+
+def test_a_signal_that_was_ignored_stays_ignored(app):
+    """Such as SIGHUP under nohup."""
+    start_ignoring(app, "SIGHUP")
     app.signal(signal.SIGHUP)
     save(app, 2)
     app.line("ready 2")
 
 
 def test_who_ignores_the_ends_of_others_learns_of_the_programs_end(app):
-    app.write("app.py", SLEEPER)
-    save(app, 1)
-    ignoring = "signal.signal(signal.SIGCHLD, signal.SIG_IGN)"
-    command = "os.execv(sys.executable, [sys.executable, '-m', 'evreload', 'app.py'])"
-    app.start("-c", f"import os, signal, sys; {ignoring}; {command}")
-    app.line("ready 1")
-    app.armed()
+    start_ignoring(app, "SIGCHLD")
     save(app, 2)
     app.line("ready 2")
     app.signal(signal.SIGTERM)
