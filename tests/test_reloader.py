@@ -38,3 +38,32 @@ def test_the_second_of_two_quick_saves_of_one_length_runs(loop_app):
     for value in range(2, 10):
         loop_app.write("helper.py", f"VALUE = {value}")
         loop_app.line(f"ready {value}")
+
+
+def test_a_save_counts_although_the_loop_ends_before_it_has_settled(app):
+    app.write("helper.py", "VALUE = 1")
+    app.write(
+        "app.py",
+        """
+        import asyncio, logging, os, sys
+        logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stdout)
+        import evreload
+        import helper
+        print("ready", helper.VALUE, flush=True)
+
+        async def tests():
+            while not os.path.exists("go"):
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)  # by now it has heard of the save, most likely
+
+        evreload.start(debounce=1000)
+        asyncio.run(tests())
+        evreload.wait()
+        """,
+    )
+    app.start("app.py")
+    app.line("ready 1")
+    app.armed()
+    app.write("helper.py", "VALUE = 2")
+    app.write("go")
+    app.line("ready 2")

@@ -43,13 +43,14 @@ class Settling:
         self._is_new = is_new
         self._act = act
         self._unfinished: set[str] = set()
-        self._is_under_way = self._was_at_work = False
+        self._was_at_work = False
+        self._loop: IOLoop | None = None  # on which it is under way
         self.began = self._last_news = 0.0  # by time.monotonic
 
     def begin(self) -> None:
-        """Begin to wait, unless that is under way."""
-        if not self._is_under_way:
-            self._is_under_way = True
+        """Begin to wait, unless that is under way; on a loop that has ended it no longer is."""
+        if self._loop is not IOLoop.current():
+            self._loop = IOLoop.current()
             self._was_at_work = False
             self.began = self._last_news = time.monotonic()
             self._wait()
@@ -64,15 +65,19 @@ class Settling:
             self._unfinished.discard(path)
 
     def _wait(self) -> None:
+        loop = IOLoop.current()
+        if loop is not self._loop:  # begun anew on another while this one stood still
+            return
         now = time.monotonic()
         quiet = self._last_news + self._debounce * self._caution() - now
         impatient = now - self.began >= PATIENCE and not self._git_goes_on(now)
         if not impatient and quiet > 0:
-            IOLoop.current().call_later(quiet, self._wait)
+            loop.call_later(quiet, self._wait)
         elif not impatient and self._somebody_is_at_work():
-            IOLoop.current().call_later(NEXT_LOOK, self._wait)
+            loop.call_later(NEXT_LOOK, self._wait)
         else:
-            self._is_under_way = False
+            self._loop = None
+            self._unfinished.clear()  # whom we did not wait for we do not wait for again
             self._act()
 
     def _caution(self) -> int:
