@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shutil
 import time
@@ -225,6 +226,19 @@ def test_what_changed_after_it_was_read_is_a_change(run, top):
     run(test)
 
 
+@pytest.mark.parametrize("asked_for_first", [False, True])
+def test_what_is_imported_and_asked_for_is_known_since_the_earlier(run, top, asked_for_first):
+    async def test(watching):
+        (top / "late").write_text("1")
+        read = (top / "late").stat().st_ctime_ns
+        for explicit in (asked_for_first, not asked_for_first):
+            watching.want("late", since=read + explicit, explicit=explicit)
+        watching.news()
+        assert await watching.changes() == {"late"}
+
+    run(test)
+
+
 def test_what_changed_before_it_was_read_is_none(run, top):
     async def test(watching):
         (top / "late").write_text("1")
@@ -386,6 +400,41 @@ def test_a_name_in_a_tree_comes_to_lie_behind_a_link(top):
     asyncio.run(main())
 
 
+def test_a_link_in_a_tree_is_a_tree_only_if_asked_for_by_name(top):
+    (top / "tree").mkdir()
+    for name in ("named", "met"):
+        (top / name).mkdir()
+        (top / name / "page").write_text("1")
+        (top / "tree" / name).symlink_to(f"../{name}")
+
+    async def main():
+        watching = Watching(top)
+        watching.want("tree", "tree/named", explicit=True)
+        watching.arm()
+        for name in ("met", "named"):
+            (top / name / "page").write_text("22")
+            watching.news(f"{name}/page")
+        assert await watching.changes() == {"named/page"}
+
+    asyncio.run(main())
+
+
+def test_a_directory_is_asked_for_after_a_module_of_its_name_was_missing(top):
+    async def main():
+        watching = Watching(top)
+        watching.want("tree")
+        watching.arm()
+        (top / "tree").mkdir()
+        watching.want("tree", explicit=True)
+        watching.news("tree")
+        assert await watching.changes() == {"tree"}
+        (top / "tree" / "page").write_text("1")
+        watching.news("tree/page")
+        assert await watching.changes() == {"tree", "tree/page"}
+
+    asyncio.run(main())
+
+
 def test_what_never_matters_in_a_tree_is_not_even_looked_at(top):
     (top / "tree" / ".git").mkdir(parents=True)
     (top / "tree" / "page~").write_text("1")
@@ -458,6 +507,42 @@ def test_a_writer_is_let_finish(run, top):
         assert await watching.changes() == {"file", "other"}
 
     run(test)
+
+
+def test_a_writer_who_was_not_let_finish_is_not_waited_for_again(run, top, monkeypatch, caplog):
+    monkeypatch.setattr(settling, "PATIENCE", 0.1)
+    caplog.set_level(logging.DEBUG, "evreload")
+
+    async def test(watching):
+        (top / "file").write_text("22")
+        watching.news("file", unfinished=True)
+        assert await watching.changes() == {"file"}
+        (top / "other").write_text("22")
+        watching.news("other")
+        assert await watching.changes() == {"file", "other"}
+        assert caplog.text.count("waiting for a writer") == 1
+
+    run(test)
+
+
+@pytest.mark.parametrize("was_delivered", [False, True])
+def test_the_loop_ends_before_a_change_has_led_to_anything(top, was_delivered):
+    watching = Watching(top, debounce=0 if was_delivered else 0.05)
+
+    async def save():
+        watching.want("file")
+        watching.arm()
+        (top / "file").write_text("22")
+        watching.news("file")
+        if was_delivered:
+            assert await watching.changes() == {"file"}
+
+    async def go_on():
+        watching.news()
+        assert await watching.changes() == {"file"}
+
+    asyncio.run(save())
+    asyncio.run(go_on())
 
 
 def test_what_is_new_is_let_be_renamed(top):
@@ -561,6 +646,25 @@ def test_an_ignored_path_is_watched_only_if_asked_for_by_name(top):
             (top / name).write_text("22")
         watching.watcher.receive({EVERYWHERE})
         assert await watching.changes() == {"other"}
+
+    asyncio.run(main())
+
+
+def test_news_of_what_is_wanted_no_more(top):
+    """The way to it may be known for longer than that."""
+    (top / "link").symlink_to(".")
+
+    async def main():
+        watching = Watching(top)
+        watching.want("link/file", "link/other")
+        watching.arm()
+        for _ in range(2):
+            watching.watcher.renew({})
+            watching.want("link/other")
+        for name in ("file", "other"):
+            (top / name).write_text("22")
+        watching.news("file", "other")
+        assert await watching.changes() == {"link/other"}
 
     asyncio.run(main())
 

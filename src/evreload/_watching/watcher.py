@@ -40,6 +40,10 @@ class Want(NamedTuple):
     since: int
     explicit: bool = False
 
+    def together_with(self, other: Want) -> Want:
+        """Return what stands for two wants of one path."""
+        return Want(self.path, min(self.since, other.since), self.explicit or other.explicit)
+
 
 class Watcher:
     """Keeps the wanted files, and says which of them differ from what the program runs.
@@ -80,7 +84,7 @@ class Watcher:
         self._up: int | None = None  # when the program was; nanoseconds since the epoch
         self._early: set[str] = set()
         self._candidates: set[str] = set()
-        self._delivered: Changes = {}
+        self._delivered: tuple[Changes, IOLoop | None] = ({}, None)
         self._asked: set[str] = set()  # of which there was news
         self._settling = Settling(debounce, self._candidates, self._is_new, self._judge)
 
@@ -91,9 +95,12 @@ class Watcher:
 
     def want(self, want: Want) -> None:
         """Add a path to what is wanted; it is armed in the next survey."""
-        if want.explicit or (want.path not in self._wanted and not self._ignored(want.path)):
-            self._wanted.setdefault(want.path, want)
+        known = self._wanted.get(want.path)
+        if not known and not want.explicit and self._ignored(want.path):
+            return
+        if not known or want.explicit:
             self._todo[want.path] = None
+        self._wanted[want.path] = want.together_with(known) if known else want
         self._by_this_run.add(want.path)
 
     def keep(self, paths: Iterable[str]) -> None:
@@ -123,7 +130,7 @@ class Watcher:
         self._candidates.clear()
         self._suspects.clear()
         self._early.clear()
-        self._delivered = {}
+        self._delivered = ({}, None)
         self._began = file_time()
         self._up = None
 
@@ -186,7 +193,8 @@ class Watcher:
         return self.entries.get(directory, set()) != set()
 
     def _touched(self, entry: str) -> set[str]:
-        touched = set(self._routes.meant_by(entry))
+        # Routes are only found anew in the next survey: they may lead to what is wanted no more.
+        touched = {path for path in self._routes.meant_by(entry) if path in self._running}
         if entry in self._running:
             touched.add(entry)
         elif self._routes.is_open(os.path.dirname(entry)) and not self._left_out(entry):
@@ -271,9 +279,9 @@ class Watcher:
         return want.since if want else self._in_trees[path]
 
     def _is_tree(self, path: str) -> bool:
-        if path in self._in_trees:
-            return not os.path.islink(path)  # or a cycle would never end
-        return self._wanted[path].explicit
+        if path in self._wanted and self._wanted[path].explicit:
+            return True
+        return path in self._in_trees and not os.path.islink(path)  # or links would lead astray
 
     def _scan(self, directory: str) -> None:
         """Want all that is in *directory*: as the program knows it, or as new.
@@ -318,8 +326,9 @@ class Watcher:
             else:
                 changes[path] = now
         self._early.clear()
-        if changes and changes != self._delivered:
-            self._delivered = changes
+        delivery = (changes, IOLoop.current())  # on another, what the first led to has ended
+        if changes and delivery != self._delivered:
+            self._delivered = delivery
             self._deliver(changes)
 
     def _is_early(self, path: str, here: Status | None) -> bool:
