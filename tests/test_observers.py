@@ -11,7 +11,7 @@ import sys
 import threading
 
 import pytest
-from conftest import in_a_namespace
+from conftest import in_a_namespace, until
 from watchdog.events import (
     DirModifiedEvent,
     FileClosedNoWriteEvent,
@@ -304,6 +304,18 @@ class TestPolling:
         assert told.next() == News(str(top / "any"))
         (top / "any").rename(top / "other")
         assert {told.next(), told.next()} == {News(str(top / "any")), News(str(top / "other"))}
+
+    def test_what_has_come_and_gone_is_forgotten(self, polling, told, entries, top):
+        entries[str(top)] = None
+        polling.arm(str(top))
+        for _ in range(3):
+            (top / "any").write_text("")
+            assert told.next() == News(str(top / "any"))
+            (top / "any").unlink()
+            assert told.next() == News(str(top / "any"))
+            until(lambda: not polling._seen, "forgotten")
+        (top / "cookie").write_text("")
+        assert told.next() == News(str(top / "cookie"))
 
     def test_a_disarmed_directory_is_left_alone(self, polling, told, entries, top):
         inner = top / "inner"

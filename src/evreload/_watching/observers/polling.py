@@ -83,7 +83,11 @@ class Polling:
             yield from (os.path.join(directory, name) for name in list(names))
             return
         listing = _listing(directory)
-        yield from listing | self._listings.get(directory, listing)  # what is gone is news too
+        before = self._listings.get(directory, listing)
+        yield from listing
+        for path in before - listing:
+            yield path  # that it is gone is news, too, once
+            self._seen.pop(path, None)
         self._listings[directory] = listing
 
 
