@@ -314,6 +314,18 @@ def test_a_directory_watched_by_way_of_a_link(app, run):
     restarted(app, "real/page.html")
 
 
+def test_a_link_in_a_watched_directory_is_named_itself(app, run):
+    """What is only met there is not followed: it may lead anywhere."""
+    for name in ("named", "met"):
+        app.write(f"real/{name}/page.html", "1")
+        (app.directory / "tree").mkdir(exist_ok=True)
+        (app.directory / "tree" / name).symlink_to(f"../real/{name}")
+    run("evreload.watch('tree'); evreload.watch('tree/named')", "''")
+    app.write("real/met/page.html", "2")
+    app.write("real/named/page.html", "2")
+    restarted(app, "real/named/page.html")
+
+
 # 10
 
 

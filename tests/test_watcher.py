@@ -435,6 +435,54 @@ def test_a_directory_is_asked_for_after_a_module_of_its_name_was_missing(top):
     asyncio.run(main())
 
 
+def test_what_has_come_and_gone_in_a_tree_is_forgotten(top):
+    (top / "tree").mkdir()
+
+    async def main():
+        watching = Watching(top)
+
+        def known():
+            watcher = watching.watcher
+            known = watcher._running.keys() | watcher._in_trees.keys() | watcher._scanned
+            return {path.removeprefix(f"{top}/") for path in known}
+
+        async def make():
+            (top / "tree" / "a").mkdir()
+            (top / "tree" / "a" / "page").write_text("1")
+            watching.news("tree/a")
+            assert await watching.changes() == {"tree/a", "tree/a/page"}
+
+        def remove():
+            shutil.rmtree(top / "tree" / "a")
+            watching.news("tree/a", "tree/a/page")
+
+        def begin_run():
+            watching.watcher.renew(watching.watcher.stale())
+            watching.want("tree", explicit=True)
+
+        watching.want("tree", explicit=True)
+        watching.arm()
+        for n in range(100):
+            watching.news(f"tree/temporary{n}")
+        assert known() == {"tree"}
+        await make()
+        remove()
+        assert known() == {"tree"}
+        await make()
+        shutil.rmtree(top / "tree" / "a")
+        begin_run()
+        assert known() == {"tree"}
+        await make()
+        begin_run()
+        remove()
+        assert await watching.changes() == {"tree/a", "tree/a/page"}
+        begin_run()
+        assert known() == {"tree"}
+        await make()
+
+    asyncio.run(main())
+
+
 def test_what_never_matters_in_a_tree_is_not_even_looked_at(top):
     (top / "tree" / ".git").mkdir(parents=True)
     (top / "tree" / "page~").write_text("1")

@@ -126,7 +126,9 @@ class Watcher:
                 self._running.pop(path, None)
                 self._todo.pop(path, None)
         self._by_this_run.clear()
-        self._running.update((path, now) for path, now in stale.items() if path in self._running)
+        for path in (stale.keys() | self._candidates) & self._running.keys():
+            now = self._running[path] = stale.get(path, self._running[path])
+            self._forget_if_gone(path, now)
         self._candidates.clear()
         self._suspects.clear()
         self._early.clear()
@@ -262,6 +264,8 @@ class Watcher:
                 self._suspects[path] = now
         if self._running[path] != now:
             self._candidates.add(path)
+        elif path not in self._candidates:
+            self._forget_if_gone(path, now)
 
     def _may_have_changed(self, path: str, here: Status) -> bool:
         """Whether *path* may be different from what the program has read, or missed."""
@@ -308,6 +312,13 @@ class Watcher:
         self._in_trees[path] = NEW
         self._running.setdefault(path, None)
 
+    def _forget_if_gone(self, path: str, now: Fingerprint | None) -> None:
+        """Forget what has come and gone in a tree: should it come again, it is entered again."""
+        if now is None and self._running[path] is None and path not in self._wanted:
+            del self._running[path], self._in_trees[path]
+            self._scanned.discard(path)
+            self._todo.pop(path, None)
+
     # What goes out
 
     def _is_new(self, path: str) -> bool:
@@ -320,6 +331,7 @@ class Watcher:
             now = here and here.fingerprint
             if now == self._running[path] or (now is None and path not in self._in_trees):
                 self._candidates.discard(path)
+                self._forget_if_gone(path, now)
             elif self._is_early(path, here) and self._excused(path):
                 self._running[path] = now
                 self._candidates.discard(path)
