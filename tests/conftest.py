@@ -13,6 +13,8 @@ import importlib.util
 import json
 import os
 import queue
+import re
+import select
 import shutil
 import signal
 import socket
@@ -35,6 +37,7 @@ if sys.platform != "win32":
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # likewise, under nohup
 
 WARMING = 4  # seconds; a program that ends by a signal never tells what it has imported
+SETTLED = 1.0  # seconds without a stir, after which a program counts as idle
 DEADLINE = 30  # seconds; generous, since it only matters when something is wrong
 
 # A program on an event loop: says "ready VALUE" when the loop turns.
@@ -182,6 +185,15 @@ class App:
             if containing in line:
                 return line
 
+    def said(self, containing: str, times: int = 1) -> str:
+        """Block until so many lines have *containing* in them, whenever they came.
+
+        Return the last of these.
+        """
+        while self.count(containing) < times:
+            self.line(containing)
+        return [line for line in self.seen if containing in line][times - 1]
+
     def armed(self) -> str:
         """Block until no edit is lost any more."""
         line = self.line("evreload: watching ")
@@ -309,12 +321,13 @@ def write_modules(app, count, per_directory=20, *, imported=None):
     return paths
 
 
-def until(fact, what: str):
-    """Block until *fact* returns something true, and return that."""
+def until(fact, what: str, app: App | None = None):
+    """Block until *fact* returns something true, and return that; else tell what *app* said."""
     deadline = time.monotonic() + DEADLINE
     while not (value := fact()):
         if time.monotonic() > deadline:
-            pytest.fail(f"not in {DEADLINE} s: {what}")
+            after = f" after:\n{app.output}" if app else ""
+            pytest.fail(f"not in {DEADLINE} s: {what}{after}")
         time.sleep(0.01)
     return value
 
@@ -347,15 +360,65 @@ def threads(pid: int) -> list[str]:
     return os.listdir(f"/proc/{pid}/task")
 
 
+def children(pid: int) -> list[int]:
+    """Return the children of *pid*; those of one thread are in the order in which they came."""
+    found: list[int] = []
+    for task in threads(pid):
+        with contextlib.suppress(FileNotFoundError):  # the thread has just ended
+            found += map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split())
+    return found
+
+
 def family(pid: int) -> list[int]:
     """Return *pid* and all that descends from it, parents first."""
     found = [pid]
     for one in found:
-        for task in threads(one):
-            children = Path(f"/proc/{one}/task/{task}/children")
-            with contextlib.suppress(FileNotFoundError):  # the thread has just ended
-                found += map(int, children.read_text().split())
+        found += children(one)
     return found
+
+
+def stirs(pids: list[int]) -> dict[str, int]:
+    """Return how often each thread of *pids* was given a processor, by what it is."""
+    counts = {}
+    for pid, thread in ((one, thread) for one in pids for thread in threads(one)):
+        status = Path(f"/proc/{pid}/task/{thread}/status").read_text()
+        name = re.search(r"^Name:\s*(.*)", status)
+        assert name
+        switches = re.findall(r"ctxt_switches:\s*(\d+)", status)
+        counts[f"{name[1]} {pid}/{thread}"] = sum(map(int, switches))
+    return counts
+
+
+def idle(pid: int, seconds: float = SETTLED) -> list[int]:
+    """Block until nothing stirs in *pid* and its descendants for a while; return them all.
+
+    Whoever deletes something in a directory above a program, /tmp for one, wakes it for a moment.
+    What happens by itself, time and again, leaves no such while.
+    """
+
+    def is_idle():
+        with contextlib.suppress(OSError):  # one has just ended
+            pids = family(pid)
+            before = stirs(pids)
+            time.sleep(seconds)
+            return pids if family(pid) == pids and stirs(pids) == before else None
+        return None
+
+    return until(is_idle, f"{seconds} s in which nothing stirs")
+
+
+def memory(pid: int) -> int:
+    """Return the kilobytes that *pid* has in memory."""
+    found = re.search(r"^VmRSS:\s*(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    assert found
+    return int(found[1])
+
+
+def was_forked(pid: int) -> bool:
+    """Whether *pid* is a fork server, or was forked by one."""
+    with contextlib.suppress(OSError):  # it has just ended
+        return b"forks," in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
 
 
 def in_a_namespace(*arguments):
@@ -376,6 +439,15 @@ def port() -> int:
 def is_alive(pid: int) -> bool:
     state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True)
     return state.stdout.strip()[:1] not in ("", "Z")
+
+
+def have_ended(descriptors: list[int], seconds: float = DEADLINE) -> None:
+    """Block until all of the processes have; fail if one won't."""
+    for descriptor in descriptors:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        assert poll.poll(seconds * 1000)
+        os.close(descriptor)
 
 
 def assert_gone(pids: set[int]) -> None:

@@ -19,13 +19,12 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import WAYS, family, threads, until, write_modules
+from conftest import WAYS, idle, stirs, threads, until, write_modules
 
 from evreload._watching.watcher import Want, Watcher
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="counts what /proc shows")
 
-SETTLED = 1.0  # seconds without a stir, after which a program counts as idle
 IDLE = 3.0  # seconds of idleness looked at
 LONG = 1000  # milliseconds of debounce no writer in these tests is ever quiet for
 
@@ -74,34 +73,6 @@ def watched(pid: int) -> set[int]:
 
 def inode(path: str | Path) -> int:
     return os.stat(path).st_ino
-
-
-def stirs(pids: list[int]) -> dict[str, int]:
-    """Return how often each thread of *pids* was given a processor, by what it is."""
-    counts = {}
-    for pid, thread in ((one, thread) for one in pids for thread in threads(one)):
-        status = Path(f"/proc/{pid}/task/{thread}/status").read_text()
-        name = re.search(r"^Name:\s*(.*)", status)
-        assert name
-        switches = re.findall(r"ctxt_switches:\s*(\d+)", status)
-        counts[f"{name[1]} {pid}/{thread}"] = sum(map(int, switches))
-    return counts
-
-
-def idle(pid: int, seconds: float = SETTLED) -> list[int]:
-    """Block until nothing stirs in *pid* and its descendants for a while; return them all.
-
-    Whoever deletes something in a directory above a program, /tmp for one, wakes it for a moment.
-    What happens by itself, time and again, leaves no such while.
-    """
-
-    def is_idle():
-        pids = family(pid)
-        before = stirs(pids)
-        time.sleep(seconds)
-        return pids if family(pid) == pids and stirs(pids) == before else None
-
-    return until(is_idle, f"{seconds} s in which nothing stirs")
 
 
 # Programs of many files

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import collections
 import random
-import re
 import signal
 import sys
 import time
-from pathlib import Path
 
 import pytest
-from conftest import Clients
+from conftest import Clients, memory
 from test_cost import everything_open
 from test_sockets import IN_PLACE, TORNADO, until
 
@@ -70,13 +68,6 @@ class Course:
         self.edits += 1
         save = self._chance.choice((self._app.write, self._app.write_in_place))
         save("helper.py", text)
-
-
-def memory(pid: int) -> int:
-    """Return what a process takes, in kilobytes."""
-    found = re.search(r"^VmRSS:\s*(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-    assert found
-    return int(found[1])
 
 
 def at_rest(pid: int):

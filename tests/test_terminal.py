@@ -9,7 +9,7 @@ import signal
 import sys
 
 import pytest
-from conftest import DEADLINE, App
+from conftest import DEADLINE, App, have_ended
 
 pexpect = pytest.importorskip("pexpect")
 if sys.platform == "win32":
@@ -195,7 +195,7 @@ def test_a_program_may_take_its_time_after_ctrl_c(app):
         asyncio.run(main())
         """,
     )
-    terminal = app.run()
+    terminal = app.run("--stop-timeout", "20")
     terminal.expect_exact("ready")
     terminal.sendintr()
     terminal.expect_exact("cleaned up")
@@ -225,17 +225,7 @@ def test_a_terminal_that_is_closed_ends_everything(app):
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, terminal.child_fd)  # as close does, but that pexpect may close it again
     os.close(null)
-    ended(program)
-
-
-def ended(process: int) -> None:
-    """Block until the *process* of a descriptor ends."""
-    import select
-
-    poll = select.poll()
-    poll.register(process, select.POLLIN)
-    assert poll.poll(DEADLINE * 1000)
-    os.close(process)
+    have_ended([program])
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="there is no bash")
