@@ -15,7 +15,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import DEADLINE, assert_gone, await_tick, free_port, until
+from conftest import (
+    DEADLINE,
+    assert_gone,
+    await_tick,
+    children,
+    free_port,
+    until,
+    was_forked,
+)
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="--warm needs Linux")
 
@@ -95,10 +103,6 @@ def modules_in_advance(line):
 def is_cold(line):
     """Whether the program that printed this is no fork."""
     return not was_forked(int(line.split()[3]))
-
-
-def was_forked(pid):
-    return b"forks," in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def test_a_warm_start_looks_like_a_cold_one(app):
@@ -392,15 +396,14 @@ if "helper" not in sys.modules and not os.path.exists({!r}):
 def test_a_module_is_blamed_when_a_second_fork_server_is_killed_in_it(app, tmp_path, kills):
     site = installed(app, tmp_path, slow=SLOW.format(app.path("go on")))
     start(app, counting("helper, slow, colorsys"), **site)
-    for value in range(2, 2 + kills):
-        pid = int(app.line("it imports").split()[-1])
-        if value == 1 + kills:
+    for times in range(1, 1 + kills):
+        pid = int(app.said("it imports", times).split()[-1])
+        if times == kills:
             (app.directory / "go on").touch()
         os.kill(pid, signal.SIGKILL)
-        save(app, value)
-        app.line(f"ready {value} 1")
-    if not app.count(IN_ADVANCE):
-        app.line(IN_ADVANCE)
+        save(app, 1 + times)
+        app.line(f"ready {1 + times} 1")
+    app.said(IN_ADVANCE)
     assert app.count("slow is not imported in advance") == (kills == 2)
 
 
@@ -487,9 +490,15 @@ def test_after_a_warm_start_that_ended_by_a_signal_the_next_is_cold(app):
     assert not is_cold(app.line("ready 4"))
 
 
-def children(app):
-    """Return the command's own: program, standby, guardian, fork server."""
-    return set(map(int, Path(f"/proc/{app.pid}/task/{app.pid}/children").read_text().split()))
+def server_and_fork(app):
+    """Block until the fork server has forked the next run; return both."""
+
+    def found():
+        # In this order: the program itself is not forked yet.
+        pids = [pid for pid in children(app.pid) if was_forked(pid)]
+        return len(pids) == 2 and pids
+
+    return until(found, "the fork server has forked", app)
 
 
 def test_killed_fork_servers_are_done_without(app):
@@ -498,9 +507,9 @@ def test_killed_fork_servers_are_done_without(app):
         program = int(app.line(f"ready {value - 1}").split()[3])
 
         def servers(program=program):
-            return [pid for pid in children(app) - {program} if was_forked(pid)]
+            return [pid for pid in children(app.pid) if pid != program and was_forked(pid)]
 
-        for pid in until(servers, "there is a fork server"):
+        for pid in until(servers, "there is a fork server", app):
             os.kill(pid, signal.SIGKILL)
         save(app, value)
     app.line("ready 3")
@@ -509,28 +518,17 @@ def test_killed_fork_servers_are_done_without(app):
 def test_a_fork_server_that_was_killed_while_its_last_fork_waited_is_replaced(app):
     start(app, counting())
     app.line(IN_ADVANCE)
-    program = int(next(line for line in app.seen if "ready 1" in line).split()[3])
-
-    def waiting():
-        found = sorted(pid for pid in children(app) - {program} if was_forked(pid))
-        return len(found) == 2 and found
-
-    server, _ = until(waiting, "the fork server has forked")
+    server, _ = server_and_fork(app)
     os.kill(server, signal.SIGKILL)
     save(app, 2)
     app.line("ready 2")  # warm, unless the server was killed before it had told of the fork
-    app.line(IN_ADVANCE)
+    app.said(IN_ADVANCE, 2)
 
 
 def test_the_next_run_goes_on_if_somebody_has_stopped_it(app):
     start(app, counting())
     app.line(IN_ADVANCE)
-
-    def forks():
-        found = [pid for pid in children(app) if was_forked(pid)]
-        return len(found) == 2 and found
-
-    for pid in until(forks, "the fork server has forked"):
+    for pid in server_and_fork(app):
         os.kill(pid, signal.SIGSTOP)
     save(app, 2)
     assert not is_cold(app.line("ready 2"))
@@ -562,6 +560,7 @@ def test_a_fork_server_that_cannot_fork_is_done_without(app, tmp_path):
 def test_who_waits_for_a_signal_is_not_sent_one(app):
     start(app, counting(body="signal.pause()\nprint('woken', flush=True)"))
     app.armed()
+    until(lambda: len(children(app.pid)) == 3, "the next run stands by", app)
     save(app, 2)
     app.line("ready 2")
     assert not app.count("woken")
@@ -572,27 +571,23 @@ def test_nothing_is_left_when_the_command_is_killed(app):
     app.line(IN_ADVANCE)
     save(app, 2)
     app.line("ready 2")
-    family = children(app)
+    family = children(app.pid)  # the program, the guardian, the fork server, perhaps a standby
     assert len(family) >= 3
     app.signal(signal.SIGKILL)
-    assert_gone(family)
+    assert_gone(set(family))
 
 
 def test_a_fork_server_is_at_rest(app):
     start(app, counting("colorsys, asyncio, logging, concurrent.futures"))
     line = app.line(IN_ADVANCE)
     assert modules_in_advance(line) > 50
-    forked = [pid for pid in children(app) if was_forked(pid)]
+    status = [Path(f"/proc/{pid}/status") for pid in server_and_fork(app)]
 
     def rests():
-        return all(
-            "State:\tS" in Path(f"/proc/{pid}/status").read_text()
-            and "Threads:\t1\n" in Path(f"/proc/{pid}/status").read_text()
-            for pid in forked
-        )
+        told = [path.read_text() for path in status]
+        return all("State:\tS" in text and "Threads:\t1\n" in text for text in told)
 
-    assert forked
-    until(rests, "the fork server and what it has forked wait, with one thread each")
+    until(rests, "the fork server and what it has forked wait, with one thread each", app)
 
 
 def test_sockets_are_kept(app):
