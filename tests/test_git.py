@@ -100,8 +100,10 @@ class Repository:
         """What the program says of what is on the disk."""
         return f"ready {sum(int(path.read_text().split()[2]) for path in self.modules[:IMPORTED])}"
 
-    def run(self, way, body=""):
-        runner(self.app, way=way)(f"import everything\n{body}", "everything.VALUE")
+    def run(self, way, body="", debounce=5):
+        way = way and (*way, "--debounce", str(debounce))
+        start = runner(self.app, way=way)
+        start(f"import everything\n{body}", "everything.VALUE", arguments=f", debounce={debounce}")
 
     def reloads_once(self, *arguments):
         self.git(*arguments)
@@ -244,7 +246,7 @@ except ImportError:
     pass
 evreload.watch('pages')
 """
-    repository.run(way, body)
+    repository.run(way, body, debounce=200)  # for cleaning, git takes no lock
     repository.git("clean", "-qf", "untracked.py")
     nothing_else(app)
     repository.git("clean", "-qfd")

@@ -102,12 +102,16 @@ def test_an_epoll_that_cannot_be_asked_does_not_keep_the_others_from_it(
 
 
 @needs_epoll
-def test_a_number_that_means_another_socket_by_now_does_no_harm(epoll, listener):
+def test_a_number_that_means_another_socket_by_now_does_no_harm(epoll, listener, come):
     copy, other = listener.dup(), socket.create_server(("127.0.0.1", 0))
-    with copy, other:
-        epoll.register(copy.fileno(), select.EPOLLIN)
-        os.dup2(other.fileno(), copy.fileno())  # the listener itself is still open
+    with copy, other, listener.dup() as another:  # which comes after the copy
+        for one in (copy, another):
+            epoll.register(one.fileno(), select.EPOLLIN)
+        number = copy.fileno()
+        os.dup2(other.fileno(), number)  # the listener itself is still open
         hold.hold([])
+        come()
+        assert ready(epoll, DEADLINE) == [number]
 
 
 @needs_epoll

@@ -7,7 +7,7 @@ import signal
 import sys
 
 import pytest
-from conftest import await_tick
+from conftest import await_tick, until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no supervisor there")
 
@@ -81,8 +81,7 @@ def test_what_has_read_a_change_is_not_taken(standby):
     standby.make_ready()
     (pid,) = standby.pids
     own = child.__file__
-    while own not in {record[-1] for record in standby._run.peek()}:
-        pass
+    until(lambda: own in {record[-1] for record in standby._run.peek()}, "it has imported that")
     taken = standby.take({own: None})
     assert taken.pid != pid
     taken.close()
