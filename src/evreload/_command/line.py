@@ -111,7 +111,7 @@ def _parser() -> _Parser:
     add("-w", "--watch", action="append", metavar="PATH", help="watch a file or directory, too")
     add("-i", "--ignore", action="append", metavar="GLOB", help="do not restart for these paths")
     add("--no-gitignore", dest="gitignore", action="store_false",
-        help="in a watched directory, keep what git ignores")  # fmt: skip
+        help="in a watched directory, keep what .gitignore names")  # fmt: skip
     add("--until-success", action="store_true", help="end when the program ends with status 0")
     add("--poll", action="store_true", help="look at the files instead of awaiting events")
     add("--check-time", metavar="MS", help="how often to look, where events can't be had (500)")
