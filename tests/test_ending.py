@@ -18,8 +18,8 @@ class Preparing:
     status = None
     has_bound = was_left = False
 
-    def __init__(self):
-        self.wishes = {self.pid: 30.0}
+    def __init__(self, seconds=30.0):
+        self.wishes = {self.pid: seconds}
         self.is_asked = asyncio.Event()
 
     def request_to_prepare(self, grace, changed):
@@ -60,3 +60,22 @@ def test_who_ends_by_chance_while_it_prepares_is_followed_by_the_next_run(end):
 
 def test_who_is_ended_by_a_hook_is_not_followed(end):
     assert not end(lambda ending, run: setattr(run, "was_left", True))
+
+
+def test_who_is_not_prepared_in_time_is_ended_all_the_same(caplog):
+    from evreload._command.ending import Ending
+    from evreload._settings import Options
+
+    async def ends():
+        ending = Ending(Options(target=["app.py"], grace=0.0), set)
+        run = Preparing(0.01)
+
+        def end(number):
+            run.status = -number
+            ending.note_exit()
+
+        run.signal = end
+        return await ending.end(run, {})
+
+    assert asyncio.run(ends())
+    assert caplog.messages == ["the program was not ready to be stopped in 0.01 s"]

@@ -563,6 +563,11 @@ def test_verbose_tells_each_reason(app):
     assert app.line("waiting") == "evreload: waiting for git to finish"
     os.unlink(app.path(".git/index.lock"))
     app.line("ready 2")
+    os.unlink(app.path("helper.py"))
+    with open(app.path("helper.py"), "w") as new:
+        assert app.line("waiting") == "evreload: waiting for a writer to finish"
+        new.write("VALUE = 3")
+    app.line("ready 3")
 
 
 # What is watched besides
@@ -1020,6 +1025,49 @@ def test_an_interpreter_that_has_moved_is_waited_for(app):
     (app.directory / "moved").rename(python)
     save(app, 3)
     app.line("ready 3")
+
+
+REFUSED_ONCE = """
+import evreload
+from evreload._command.standby import Standby
+
+def refuse(self, changes):
+    Standby.take = take
+    raise OSError("no more processes")
+
+take, Standby.take = Standby.take, refuse
+evreload.main()
+"""
+
+
+def test_what_cannot_be_started_is_tried_again_at_the_next_change(app):
+    app.write("app.py", SLEEPER)
+    save(app, 1)
+    app.start("-c", REFUSED_ONCE, "app.py")
+    app.line("ready 1")
+    save(app, 2)
+    assert app.line("cannot start") == (
+        "evreload: cannot start the program: no more processes; waiting for a change"
+    )
+    save(app, 3)
+    app.line("ready 3")
+    assert app.count("restarting server") == 2
+
+
+def test_hooks_of_a_program_that_has_closed_what_it_inherited_do_not_run(app):
+    body = """
+    import os, time
+    import evreload, helper
+    evreload.add_reload_hook(lambda: print("the hook ran", flush=True))
+    os.closerange(3, 100)
+    print("ready", helper.VALUE, flush=True)
+    time.sleep(3600)
+    """
+    start(app, body)
+    save(app, 2)
+    app.line("the program has closed the pipe through which it is told to prepare")
+    app.line("ready 2")
+    assert not app.count("the hook ran")
 
 
 def test_a_program_that_closes_what_it_inherited_writes_nothing_of_ours_elsewhere(app):

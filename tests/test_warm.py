@@ -534,6 +534,27 @@ def test_the_next_run_goes_on_if_somebody_has_stopped_it(app):
     assert not is_cold(app.line("ready 2"))
 
 
+# In what was forked: as it is told to begin.
+FRAGILE = """
+import os, sys
+
+def hook(event, arguments):
+    if event == "os.putenv" and arguments[0] == b"EVRELOAD_RUN" and "helper" not in sys.modules:
+        os._exit(3)
+
+sys.addaudithook(hook)
+"""
+
+
+def test_after_a_warm_start_that_ended_before_the_first_line_a_cold_one_follows(app, tmp_path):
+    site = installed(app, tmp_path, fragile=FRAGILE)
+    start(app, counting("helper, colorsys, fragile"), **site)
+    app.line(IN_ADVANCE)
+    save(app, 2)
+    app.line("the start was warm, which may be why it failed; the next one is cold")
+    assert is_cold(app.line("ready 2"))
+
+
 NO_GRANDCHILDREN = """
 import sys
 forks = []
@@ -696,6 +717,52 @@ def test_a_fork_server_that_cannot_be_made_is_tried_again_for_the_next_run(monke
     run = SimpleNamespace(loaded={}, files={colorsys.__file__: None}, modules=[module])
     keeper.learn(run)
     assert keeper.is_behind(run)
+
+
+def test_after_two_warm_starts_that_failed_all_are_cold():
+    from evreload._command import warm
+    from evreload._settings import Options
+
+    keeper = warm.Warm(Options(target=["app.py"], warm=True), lambda wants: None, lambda: None)
+    run = SimpleNamespace(loaded={}, files={colorsys.__file__: None}, modules=[])
+    keeper.distrust()
+    assert keeper.is_behind(run)
+    keeper.distrust()
+    assert not keeper.is_behind(run)
+
+
+class LeavesOneOut(TellsWhenAsked):
+    """A fork server that has found out, each time, that one more is not fit."""
+
+    def __init__(self, target, outside, names, cold):
+        super().__init__(target, outside, names, cold)
+        self.cold = cold
+        self.left_out = {names[0]: "it starts a thread"}
+
+
+def test_what_is_fit_is_not_searched_for_ever(monkeypatch, caplog):
+    from evreload._command import warm
+    from evreload._settings import Options
+
+    async def search():
+        options = Options(target=["app.py"], warm=True)
+        keeper = warm.Warm(options, lambda wants: None, lambda: None)
+        keeper._prepare([f"module{number}" for number in range(20)], [])
+        for _ in range(20):
+            keeper.forget({})
+            await asyncio.sleep(0)
+
+    servers = []
+
+    def make(*arguments):
+        servers.append(LeavesOneOut(*arguments))
+        return servers[-1]
+
+    monkeypatch.setattr(warm, "Preloader", make)
+    asyncio.run(search())
+    assert len(servers) == warm.MOST_ATTEMPTS
+    assert [server.names[0] for server in servers] == [f"module{n}" for n in range(len(servers))]
+    assert caplog.messages == ["every start is cold: too little can be imported in advance"]
 
 
 def test_each_is_left_out_for_its_own_reason(tmp_path):
