@@ -117,6 +117,7 @@ MAY_IMPORT = {
     },
     "_command/guard": {"_modules", "_origin"},
     "_command/hold": {"_command/sockets"},
+    "_command/sockets": {"_process"},
     "_carried": {"tornado"},
     "_command/child": {
         "tornado",

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import WAYS, Clients
+from conftest import WAYS, Clients, free_port
 
 from evreload._command.sockets import CLAIM, KEEP, Keeper, Shelf, _become, _key, _pack
 
@@ -641,6 +641,18 @@ def test_a_kept_socket_takes_the_options_and_the_mode_of_the_new_one():
         assert not os.get_inheritable(new.fileno())
         new.setblocking(True)
         assert os.get_blocking(new.fileno())
+
+
+def test_nothing_is_told_to_whatever_has_the_number_of_what_was_closed():
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    other, stranger = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    number = theirs.detach()
+    keeper = Keeper(number, lambda: None, may_claim=True)
+    with ours, other, stranger, keeper._service, socket.socket() as listener:
+        os.dup2(stranger.fileno(), number)
+        keeper.bind(listener, ("127.0.0.1", free_port()))
+        keeper.listen(listener)
+        assert not select.select([ours, other], [], [], 0)[0]
 
 
 def test_whoever_has_asked_for_a_socket_may_have_ended():

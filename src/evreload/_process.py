@@ -150,6 +150,15 @@ def capacity(pipe: int) -> int:
     return 1 << 14  # of macOS, which gives more when it is asked
 
 
+def identity(descriptor: int) -> tuple[int, int]:
+    """Return what tells this file from another that may come to have the number.
+
+    A daemon closes whatever it has inherited.
+    """
+    status = os.fstat(descriptor)
+    return status.st_ino, status.st_dev
+
+
 def set_inheritable(descriptors: Iterable[int], value: bool) -> None:
     """Let *descriptors* pass, or not, through an exec."""
     for descriptor in descriptors:

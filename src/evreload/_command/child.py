@@ -55,7 +55,7 @@ class Child:
         self._records = Records()
         self._imports = imports
         self._hooks = Hooks()
-        self._pipe = os.fstat(self._reports)[1:3]  # inode and device
+        self._identities = {pipe: _process.identity(pipe) for pipe in self._pipes}
         self._since = time.time_ns()
         self._keeper: Keeper | None = None
         self._pid = _process.program_of(mode) or os.getpid()
@@ -201,11 +201,14 @@ class Child:
 
     def _report(self, *record: str) -> None:
         try:
-            # A daemon closes what it has inherited, and then the number may mean another file.
-            if os.fstat(self._reports)[1:3] == self._pipe:
+            if self._has_still(self._reports):
                 os.write(self._reports, pack(record))
         except OSError:  # the parent has died, and we shall shortly
             return
+
+    def _has_still(self, pipe: int) -> bool:
+        """Whether *pipe* is what it was. Raises OSError if it is nothing."""
+        return _process.identity(pipe) == self._identities[pipe]
 
     def _note(self, path: str, read: int) -> None:
         self._report(channel.FILE, str(read), path)
@@ -265,6 +268,8 @@ class Child:
     def _on_first_socket(self, arguments: object) -> None:
         """Only now is there a class to intercept: it is not imported for our sake."""
         self._imports.listen("socket.__new__", None)
+        if not self._has_still(self._service[0]):
+            return
         from .sockets import Keeper
 
         self._keeper = Keeper(self._service[0], self._is_bound, may_claim=not self._is_first)

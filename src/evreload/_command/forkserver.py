@@ -14,6 +14,7 @@ import os
 import sys
 
 from .. import _origin, _process
+from .._modules import absolute
 from . import channel
 from .channel import Records, pack
 from .guard import Guard, Outside
@@ -162,7 +163,7 @@ def _forget_directories(outside: Outside) -> None:
     """Forget what the project's directories and archives hold: it will be something else."""
     archives = getattr(sys.modules.get("zipimport"), "_zip_directory_cache", {})
     for path in list(sys.path_importer_cache):
-        if os.path.abspath(path) not in outside:
+        if absolute(path) not in outside:
             del sys.path_importer_cache[path]
             archives.pop(path, None)
 

@@ -10,6 +10,7 @@ import os
 import sys
 
 from .. import _origin
+from .._modules import absolute
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ class Guard:
         if self._on_exec:
             self._on_exec(arguments)
         name = getattr(arguments[0], "co_filename", "")
-        if name.endswith((".py", ".pyc")) and os.path.abspath(name) not in self._outside:
+        if name.endswith((".py", ".pyc")) and absolute(name) not in self._outside:
             self._leave_out(f"it runs {name}", _modules(_frames()))
 
     def _look_now(self, arguments: object) -> None:

@@ -36,6 +36,7 @@ class Preloader:
         self.unfit = ""  # or why it is
         self.loading = ""
         self.is_ready = False
+        self.was_reaped = False
         self._forked: int | None = None
         self._project = outside.directories(False)
         self._own_names = _names_in(self._project)
@@ -102,7 +103,8 @@ class Preloader:
 
     def close(self) -> None:
         """End it at once: there is nothing in it to lose."""
-        kill_all(lambda: family(self.pid))
+        if not self.was_reaped:  # or its id may be another's
+            kill_all(lambda: family(self.pid))
         self._run.close()
 
 

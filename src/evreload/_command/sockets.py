@@ -20,6 +20,8 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from .. import _process
+
 KEEP = b"keep"  # with the listening descriptor
 CLAIM = b"claim"  # with the end of a socket pair for the answer
 RELEASE = b"release"  # likewise: close what is kept for this port
@@ -44,6 +46,7 @@ class Keeper:
 
     def __init__(self, service: int, bound: Callable[[], object], *, may_claim: bool) -> None:
         self._service = socket.socket(fileno=service)
+        self._identity = _process.identity(service)
         self._bound = bound
         self._may_claim = may_claim  # nothing is kept for the first run
         self._keys: weakref.WeakKeyDictionary[socket.socket, Key | None]
@@ -121,7 +124,7 @@ class Keeper:
         self._may_claim = True
         self._listen(sock, BACKLOG)
         with contextlib.suppress(OSError):  # the supervisor has died
-            socket.send_fds(self._service, [_pack(KEEP, key)], [sock.fileno()])
+            self._send(KEEP, key, sock)
 
     def _look_later(self, sock: socket.socket, key: Key) -> None:
         """Look, at the loop's next turn, whether libuv, on its own, has let *sock* listen."""
@@ -143,10 +146,15 @@ class Keeper:
         with ours, theirs:
             ours.settimeout(REPLY_TIMEOUT)
             try:
-                socket.send_fds(self._service, [_pack(kind, key)], [theirs.fileno()])
+                self._send(kind, key, theirs)
                 return _receive(ours)[1]
             except OSError:
                 return []  # the supervisor has died, or hangs: do without
+
+    def _send(self, kind: bytes, key: Key, sock: socket.socket) -> None:
+        if _process.identity(self._service.fileno()) != self._identity:
+            raise OSError(errno.EBADF, "the program has closed the way to the supervisor")
+        socket.send_fds(self._service, [_pack(kind, key)], [sock.fileno()])
 
 
 class Shelf:

@@ -135,6 +135,7 @@ class Warm:
         """
         for server in self._servers():
             if server.pid == pid:
+                server.was_reaped = True
                 self._take_in(server)
                 failed = server is self._next and server.loading
                 self._drop(server)
