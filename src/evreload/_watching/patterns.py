@@ -56,7 +56,7 @@ def by_default(path: str) -> str | None:
 def by_globs(globs: Iterable[str]) -> Ignored:
     """Return a function that tells by which of *globs* a path does not matter.
 
-    A glob without a slash is held against each part of the path; one with a slash against the
+    A glob without a slash is matched against each part of the path; one with a slash against the
     whole absolute path, or its end.
     """
     rules = [(glob, _spread(glob)) for glob in globs]
