@@ -563,8 +563,9 @@ def test_verbose_tells_each_reason(app):
     assert app.line("waiting") == "evreload: waiting for git to finish"
     os.unlink(app.path(".git/index.lock"))
     app.line("ready 2")
-    os.unlink(app.path("helper.py"))
-    with open(app.path("helper.py"), "w") as new:
+    app.write("helper.py", "from other import VALUE")
+    app.line("exited")
+    with open(app.path("other.py"), "w") as new:
         assert app.line("waiting") == "evreload: waiting for a writer to finish"
         new.write("VALUE = 3")
     app.line("ready 3")
