@@ -10,6 +10,7 @@ import collections
 import contextlib
 import http.client
 import importlib.util
+import itertools
 import json
 import os
 import queue
@@ -99,6 +100,7 @@ class App:
         self.seen: list[str] = []
         self.way: tuple[str, ...] = START
         self.warm = False  # run everything that runs under the command with --warm
+        self.times_cold = 0  # that it was waited for in vain
         self._is_warm = threading.Event()  # or never will be
         self._is_warm.set()
         self.environment = {
@@ -115,7 +117,7 @@ class App:
 
     def write(self, name: str, text: str = "") -> Path:
         """Save as most editors do: write beside, then rename over."""
-        self._await_warmth()
+        self.await_warmth()
         path = self.directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(path.name + ".beside~")
@@ -125,7 +127,7 @@ class App:
 
     def write_in_place(self, name: str, text: str) -> Path:
         """Save as the others do: truncate, then write."""
-        self._await_warmth()
+        self.await_warmth()
         path = self.directory / name
         path.write_text(textwrap.dedent(text))
         return path
@@ -136,9 +138,9 @@ class App:
         """Run `python ARGUMENTS` in the directory."""
         self.start_command([sys.executable, *arguments], **environment)
 
-    def _await_warmth(self) -> None:
+    def await_warmth(self) -> None:
         """Block until the next start is warm, or the program is such that it cannot be."""
-        self._is_warm.wait(WARMING)
+        self.times_cold += not self._is_warm.wait(WARMING)
         self._is_warm.set()
 
     def start_command(self, command: list[str], **environment: str) -> None:
@@ -363,9 +365,10 @@ def threads(pid: int) -> list[str]:
 def children(pid: int) -> list[int]:
     """Return the children of *pid*; those of one thread are in the order in which they came."""
     found: list[int] = []
-    for task in threads(pid):
-        with contextlib.suppress(FileNotFoundError):  # the thread has just ended
-            found += map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split())
+    with contextlib.suppress(FileNotFoundError):  # it has just ended
+        for task in threads(pid):
+            with contextlib.suppress(FileNotFoundError):  # the thread has
+                found += map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split())
     return found
 
 
@@ -543,6 +546,14 @@ def pytest_addoption(parser):
     parser.addoption("--warm", action="store_true", help="run the command with --warm")
 
 
+def pytest_terminal_summary(terminalreporter):
+    """Tell how often nothing warm was tried with --warm."""
+    reports = itertools.chain(*terminalreporter.stats.values())
+    ends = [one for one in reports if getattr(one, "when", None) == "teardown"]
+    if cold := sum(dict(one.user_properties).get("times cold", 0) for one in ends):
+        terminalreporter.write_line(f"not warm in {WARMING} s, and gone on cold: {cold}")
+
+
 @pytest.fixture
 def app(tmp_path: Path, request):
     directory = tmp_path / "app"
@@ -550,6 +561,7 @@ def app(tmp_path: Path, request):
     app = App(directory)
     app.warm = request.config.getoption("--warm")
     yield app
+    request.node.user_properties.append(("times cold", app.times_cold))
     app.close()
     shutil.rmtree(directory, ignore_errors=True)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import sys
+import time
 
 import pytest
-from conftest import DEADLINE, App, have_ended
+from conftest import DEADLINE, WARMING, App, family, have_ended, was_forked
 
 pexpect = pytest.importorskip("pexpect")
 if sys.platform == "win32":
@@ -34,7 +36,23 @@ class Terminal(App):
         return self.terminal
 
     def run(self, *options: str, **environment: str) -> pexpect.spawn:
-        return self.open(sys.executable, "-m", "evreload", *options, "app.py", **environment)
+        return self.open(sys.executable, *self.command, *options, "app.py", **environment)
+
+    @property
+    def command(self) -> list[str]:
+        return ["-m", "evreload", *(["--warm"] if self.warm else [])]
+
+    def await_warmth(self) -> None:
+        """Do so by what is there: what is printed is for the test."""
+        deadline = time.monotonic() + WARMING
+        while self._is_cold() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self.times_cold += self._is_cold()
+
+    def _is_cold(self) -> bool:
+        if not (self.warm and self.terminal and self.terminal.isalive()):
+            return False
+        return sum(map(was_forked, family(self.terminal.pid))) < 2
 
     def save(self, value: object) -> None:
         self.write("helper.py", f"VALUE = {value!r}")
@@ -48,10 +66,12 @@ class Terminal(App):
 
 
 @pytest.fixture
-def app(tmp_path):
+def app(tmp_path, request):
     app = Terminal(tmp_path)
+    app.warm = request.config.getoption("--warm")
     app.save(1)
     yield app
+    request.node.user_properties.append(("times cold", app.times_cold))
     app.close()
 
 
@@ -240,7 +260,7 @@ def test_ctrl_z_and_fg(app):
     )
     terminal = app.open("bash", "--norc", "--noediting", "-i")
     terminal.expect_exact("shell> ")
-    terminal.sendline(f"{sys.executable} -m evreload app.py")
+    terminal.sendline(f"{shlex.join([sys.executable, *app.command])} app.py")
     terminal.expect_exact("prompt 1> ")
     for value in (1, 2):
         terminal.send("\x1a")
@@ -252,6 +272,7 @@ def test_ctrl_z_and_fg(app):
         terminal.sendline("fg")
         terminal.sendline("hello")
         terminal.expect_exact("got HELLO")
+        app.await_warmth()  # while it is stopped, it has nothing forked
         terminal.send("\x1a")
         terminal.expect_exact("shell> ")
         app.save(value + 1)  # meanwhile
