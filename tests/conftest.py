@@ -196,9 +196,9 @@ class App:
             self.line(containing)
         return [line for line in self.seen if containing in line][times - 1]
 
-    def armed(self) -> str:
-        """Block until no edit is lost any more."""
-        line = self.line("evreload: watching ")
+    def armed(self, *, by_now: bool = False) -> str:
+        """Block until it is said that no edit is lost any more; *by_now* it may have been."""
+        line = (self.said if by_now else self.line)("evreload: watching ")
         await_tick()
         return line
 

@@ -89,8 +89,7 @@ def run(app, way: tuple[str, ...], **environment: str) -> None:
     """Run the program, and block until no edit is lost any more."""
     app.start(*way, "app.py", **environment)
     app.armed()
-    if not app.count("ready "):  # under the command either may come first
-        app.line("ready ")
+    app.said("ready ")  # under the command either may come first
 
 
 # Idle

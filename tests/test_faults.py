@@ -33,14 +33,8 @@ def run(app, way, helper="VALUE = 1", *, prefix=(), program="app.py", **environm
     app.write("app.py", LOOP)
     app.start_command([*prefix, sys.executable, *way, program], **environment)
     line = app.armed()
-    is_said(app, "ready ")
+    app.said("ready ")
     return line
-
-
-def is_said(app, containing):
-    """Block until there is a line with *containing* in it: one process may be before the other."""
-    if not app.count(containing):
-        app.line(containing)
 
 
 def save(app, value, name="helper.py"):
@@ -79,7 +73,7 @@ def test_a_limit_is_reached_while_it_runs(app, way):
         "helper.py", f"{lower}\nimport sys; sys.path.append('far/away'); from far import VALUE"
     )
     app.line("ready 2")
-    is_said(app, "fs.inotify.max_user_watches")
+    app.said("fs.inotify.max_user_watches")
     save(app, 3, "far/away/far.py")
     save(app, 4)
 
@@ -116,7 +110,7 @@ def run_with_sabotage(app, way, action, **environment):
     command = f"{sabotage}\nimport evreload\nevreload.main()"
     app.start(*(["-c", command] if way else []), "app.py", **environment)
     app.armed()
-    is_said(app, "ready ")
+    app.said("ready ")
 
 
 @WAYS
@@ -160,7 +154,7 @@ def test_a_directory_may_not_be_read(app, way):
     cfg.parent.chmod(0o311)
     helper = "import evreload; evreload.watch('closed/cfg.yaml'); VALUE = 1"
     run(app, way, helper, prefix=as_nobody(cfg.parent))
-    is_said(app, f"polling {cfg.parent} every 0.5 s: it may not be read (make it readable)")
+    app.said(f"polling {cfg.parent} every 0.5 s: it may not be read (make it readable)")
     beside.replace(cfg)
     app.line("cfg.yaml modified; restarting server")
     app.line("ready 1")
@@ -260,7 +254,7 @@ def test_the_disk_is_full(app, way):
         [*prefix, "sh", "-c", 'cp ../*.py . && exec "$@"', "sh", sys.executable, *way, "app.py"]
     )
     app.armed()
-    is_said(app, "ready 1")
+    app.said("ready 1")
     inside = Path(f"/proc/{app.pid}/cwd/helper.py")
     filler = inside.with_name("filler")
     with pytest.raises(OSError, match="No space"):
@@ -403,7 +397,7 @@ def test_the_working_directory_has_vanished_of_a_module(app, way, elsewhere):
     command = [*elsewhere, sys.executable, *way, "-m", "app"]
     app.start_command(command, PYTHONPATH=str(app.directory))
     app.armed()
-    is_said(app, "ready 1")
+    app.said("ready 1")
     (app.directory / "elsewhere").rmdir()
     for value in (2, 3, 4):
         save(app, value)
@@ -427,7 +421,7 @@ def test_the_working_directory_is_made_anew(app, way, target):
     command = ["env", "-C", app.path("sub"), sys.executable, *way, *target.split()]
     app.start_command(command)
     app.armed()
-    is_said(app, "ready 1")
+    app.said("ready 1")
     for value in (2, 4, 6):
         shutil.copytree(app.path("sub"), app.path("copy"))
         app.write("copy/helper.py", f"VALUE = {value}")

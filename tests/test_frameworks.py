@@ -106,8 +106,7 @@ def test_a_server_answers_with_the_new_code(app, server):
     command = server.command.format(port=port).split()
     app.start("-m", "evreload", "--stop-timeout", "20", *command, PORT=str(port))
     old = workers(app, port, "Hello", server.workers)
-    if app.count("evreload: watching") == 0:
-        app.armed()
+    app.armed(by_now=True)
     with Clients(port) as clients:
         for greeting in ("Good morning", "Good evening"):
             app.write("greeting.py", f'GREETING = "{greeting}"')
@@ -184,8 +183,7 @@ def test_a_program_may_end_in_its_own_time(app):
     )
     app.start("-m", "evreload", "--stop-timeout", "20", "app.py")
     app.line("ready 1")
-    if app.count("evreload: watching") == 0:
-        app.armed()
+    app.armed(by_now=True)
     app.write("helper.py", "VALUE = 2")
     app.line("ready 2")
     assert app.count("saved 1") == 1, app.output
@@ -209,8 +207,7 @@ def test_what_the_workers_of_multiprocessing_import_counts(app, method):
     app.start("-m", "evreload", "app.py")
     app.line("value 1 False")
     app.line("program exited with status 0; waiting for a change")
-    if app.count("evreload: watching") == 0:
-        app.armed()
+    app.armed(by_now=True)
     app.write("helper.py", "VALUE = 2")
     app.line("helper.py modified; restarting server")
     app.line("value 2 False")

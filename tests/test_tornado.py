@@ -94,8 +94,7 @@ def test_a_program_for_tornado_reloads_unchanged(app, how, moment, style):
     app.write("app.py", names(moment, style, install=how == "install"))
     app.start(*(["-m", "evreload"] if how == "command" else []), "app.py")
     app.line("ready 1")
-    if app.count("evreload: watching") == 0:
-        app.armed()
+    app.armed(by_now=True)
     app.write("data.txt", "2")
     app.line("data.txt modified; restarting server")
     app.line("hook 1")
@@ -246,8 +245,7 @@ def workers(app, value: int) -> set[int]:
 
 def save_and_see_all_replaced(app) -> None:
     old = workers(app, 1)
-    if app.count("evreload: watching") == 0:
-        app.armed()
+    app.armed(by_now=True)
     for value in (2, 3):
         app.write("helper.py", f"VALUE = {value}")
         new = workers(app, value)
@@ -390,8 +388,7 @@ asyncio.run(main())
     app.start("-m", "evreload", "--stop-timeout", "20", "app.py", str(free_port()))
     for _ in range(2):
         app.line("worker 1")
-    if app.count("evreload: watching") == 0:
-        app.armed()
+    app.armed(by_now=True)
     app.write("helper.py", "VALUE = 2")
     for _ in range(2):
         app.line("worker 2")
