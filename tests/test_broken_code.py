@@ -170,7 +170,8 @@ def test_a_syntax_error_is_not_run_into_while_waiting(loop_app):
     loop_app.line("NameError")
     loop_app.armed()
     loop_app.write("helper.py", "VALUE = (")
-    loop_app.line("helper.py:1: SyntaxError")  # ours, not Python's own
+    told = loop_app.line("helper.py:1: SyntaxError")  # ours, not Python's own
+    assert told.endswith("; waiting for a change")
     loop_app.write("helper.py", "VALUE = 2")
     loop_app.line("ready 2")
     assert loop_app.count("restarting server") == 2, loop_app.output

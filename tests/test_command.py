@@ -122,6 +122,14 @@ def test_a_bad_option_is_one_sentence(here, arguments, told):
     assert "\n" not in str(caught.value)
 
 
+def test_what_is_up_from_behind_a_link_is_what_the_system_takes_it_for(here, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "inner").mkdir()
+    (elsewhere / "x").touch()
+    (here / "link").symlink_to(elsewhere / "inner")
+    assert parse(["-w", "link/../x", "app.py"]).watch == (os.path.realpath(elsewhere / "x"),)
+
+
 def test_an_unreadable_path_to_watch_is_one_sentence(here, monkeypatch):
     (here / "secret").touch()
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # for root all is readable

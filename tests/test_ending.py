@@ -62,13 +62,15 @@ def test_who_is_ended_by_a_hook_is_not_followed(end):
     assert not end(lambda ending, run: setattr(run, "was_left", True))
 
 
-def test_who_is_not_prepared_in_time_is_ended_all_the_same(caplog):
+@pytest.mark.parametrize("left", [False, True], ids=["in vain", "an exit that was caught"])
+def test_who_is_not_prepared_in_time_is_ended_all_the_same(caplog, left):
     from evreload._command.ending import Ending
     from evreload._settings import Options
 
     async def ends():
         ending = Ending(Options(target=["app.py"], grace=0.0), set)
         run = Preparing(0.01)
+        run.was_left = left
 
         def end(number):
             run.status = -number

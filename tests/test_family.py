@@ -137,6 +137,28 @@ def test_sigkill_for_the_guardian_leaves_another(app, members):
     assert_gone(set(everyone))
 
 
+def test_a_clean_environment_makes_nobody_a_stranger(app):
+    app.write("helper.py", "VALUE = 1")
+    app.write(
+        "app.py",
+        """
+import subprocess, time
+import helper
+started = subprocess.Popen(["sleep", "1000"], env={"A": "1"}, start_new_session=True)
+print("ready", helper.VALUE, started.pid, flush=True)
+time.sleep(1000)
+""",
+    )
+    app.start("-m", "evreload", "app.py")
+    first = os.pidfd_open(int(app.line("ready 1").split()[-1]))
+    app.armed()
+    app.write("helper.py", "VALUE = 2")
+    second = os.pidfd_open(int(app.line("ready 2").split()[-1]))
+    app.signal(signal.SIGTERM)
+    app.wait()
+    have_ended([first, second])
+
+
 def test_a_restart_leaves_nothing_behind(app, members):
     descriptors = members()
     app.write("helper.py", "VALUE = 2")
@@ -220,6 +242,7 @@ def test_ps_knows_the_family_where_proc_does_not():
     with subprocess.Popen(["sleep", "60"]) as child:
         assert child.pid in _by_ps()(os.getpid())
         assert child.pid not in _by_ps()(child.pid)
+        assert all(map(is_alive, _by_ps()(os.getpid())))  # ps itself is not
         child.kill()
 
 

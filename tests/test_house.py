@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "_tornado": {"evreload", "tornado"},
     "_command/line": {
         "_console",
+        "_modules",
         "_command/family",
         "_handover",
         "_origin",

@@ -601,6 +601,17 @@ def test_a_program_may_stop_its_server_when_it_is_told_to_end(app, port):
     until(port, 1)
 
 
+def test_in_place_a_hook_may_close_the_sockets_and_end_it_all(app, port):
+    hook = "lambda: ([one.close() for one in server._sockets.values()], sys.exit(3))"
+    start = "    evreload.start()\n"
+    app.write("helper.py", "VALUE = 0")
+    app.write("app.py", IN_PLACE.replace(start, f"    evreload.add_reload_hook({hook})\n{start}"))
+    app.start("app.py", str(port))
+    app.armed()
+    app.write("helper.py", "VALUE = 1")
+    assert app.wait() == 3
+
+
 STOPS = """\
     def end():
         server.stop()

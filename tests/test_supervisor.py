@@ -1085,6 +1085,22 @@ def test_a_program_that_closes_what_it_inherited_writes_nothing_of_ours_elsewher
     assert start(app, body) == "ready 1 0"
 
 
+def test_nor_have_its_workers(app):
+    body = """
+    import multiprocessing, os, sys
+    import helper
+    if __name__ == "__main__":
+        os.closerange(3, 100)
+        files = [open(f"data{n}", "w") for n in range(20)]
+        worker = multiprocessing.get_context("spawn").Process(target=print, args=("here",))
+        worker.start()
+        worker.join()
+        sizes = [os.fstat(file.fileno()).st_size for file in files]
+        print("ready", helper.VALUE, sum(sizes), worker.exitcode, flush=True)
+    """
+    assert start(app, body) == "ready 1 0 0"
+
+
 # Nothing piles up
 
 

@@ -393,3 +393,37 @@ asyncio.run(main())
     for _ in range(2):
         app.line("worker 2")
     assert app.count("saved 1") == 2, app.output
+
+
+@posix
+def test_hooks_are_run_by_the_parent_of_workers_alone(app):
+    before = """
+async def slow():
+    os.write(1, b"slow\\n")
+    await asyncio.sleep(0.1)
+    os.write(1, b"done\\n")
+
+import evreload
+evreload.add_reload_hook(slow)
+evreload.add_reload_hook(lambda: os.write(1, b"plain\\n"))
+"""
+    body = """
+fork_processes(2)
+
+async def main():
+    HTTPServer(lambda request: None).add_sockets(bind_sockets(port, "127.0.0.1", reuse_port=True))
+    os.write(1, b"worker %d\\n" % helper.VALUE)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+    app.write("helper.py", "VALUE = 1")
+    app.write("app.py", FORK.replace("{before}", before).replace("{body}", body))
+    app.start("-m", "evreload", "app.py", str(free_port()))
+    for _ in range(2):
+        app.line("worker 1")
+    app.armed(by_now=True)
+    app.write("helper.py", "VALUE = 2")
+    for _ in range(2):
+        app.line("worker 2")
+    assert [app.count(word) for word in ("slow", "done", "plain")] == [1, 1, 1], app.output

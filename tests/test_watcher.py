@@ -546,7 +546,7 @@ def test_a_writer_is_let_finish(run, top):
     async def test(watching):
         (top / "file").unlink()
         with (top / "file").open("w") as file:
-            watching.news("file", unfinished=True)
+            watching.news("file", unfinished=True)  # of both
             (top / "other").write_text("22")
             watching.news("other")
             await asyncio.sleep(0.1)

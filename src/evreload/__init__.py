@@ -117,13 +117,15 @@ def watch(path: str | os.PathLike[str]) -> None:
     """
     if not isinstance(path, (str, bytes, os.PathLike)):
         raise TypeError(f"path must be a path, not {type(path).__name__}: {path!r}")
+    from ._modules import absolute
+
     name = os.fsdecode(path)
     try:
-        absolute = os.path.abspath(name)
+        place = absolute(name)
     except OSError:  # the current directory was removed: from there it leads nowhere
         return
     if name and not _is_off():
-        _story().watch(absolute)
+        _story().watch(place)
 
 
 def add_reload_hook(fn: Callable[[], object]) -> None:

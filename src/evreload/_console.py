@@ -14,6 +14,7 @@ from collections.abc import Iterable
 COLOURS = {logging.ERROR: "31", logging.WARNING: "33", logging.INFO: "36", logging.DEBUG: "2"}
 MOST_NAMED = 3  # changed files in one line
 KEPT = "still running the previous version"  # what comes of a change that can't be run
+WAITING = "waiting for a change"
 CLEAR = "\033[H\033[2J\033[3J"
 
 

@@ -55,8 +55,9 @@ class Grace:
         """Let connections in again: the program goes on after all."""
         while self._paused:
             server = self._paused.pop()
-            if not server._stopped:  # a hook may have done that
-                server.add_sockets(list(server._sockets.values()))
+            still_open = [one for one in server._sockets.values() if one.fileno() != -1]
+            if not server._stopped:  # a hook may have done either
+                server.add_sockets(still_open)
 
     def _pause(self, server: Any) -> None:
         # Not TCPServer.stop, which closes the sockets: those who wait would be refused. It may

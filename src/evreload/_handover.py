@@ -15,7 +15,7 @@ from ._files import content_hash
 
 VARIABLE = "EVRELOAD_RUN"
 MOST_PATHS = 200  # told to the next run
-MOST_CHARACTERS = 50_000  # a pipe holds 64 KiB, an environment variable 128 on Linux
+MOST_CHARACTERS = 50_000  # an environment variable holds 128 KiB on Linux
 MOST_TRIES = 5  # restarts in a row for a file that is different at every start
 
 logger = logging.getLogger("evreload")

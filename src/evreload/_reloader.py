@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from tornado.ioloop import IOLoop
 
 from . import _origin, _process, _workers
-from ._console import KEPT, name_some
+from ._console import KEPT, WAITING, name_some
 from ._grace import Grace
 from ._hooks import Hooks
 from ._mailbox import Mailbox
@@ -57,7 +57,6 @@ class Reloader:
     def __init__(self, imports: Imports, carried: Callable[[], Carried]) -> None:
         self._imports = imports
         self._carried = carried
-        self._grace = Grace()
         self._has_failed = False
         self._hooks = Hooks()
         self._changed: frozenset[str] | None = None
@@ -106,8 +105,12 @@ class Reloader:
         self._has_failed = True  # who connects waits for it to be mended
         for path in traceback_files(error):
             self._want(path, self.handover.since)  # it may be mended already
-        logger.error("the program failed; waiting for a change")
+        logger.error("the program failed; %s", WAITING)
         self.wait(settings)
+
+    @property
+    def _stance(self) -> str:
+        return WAITING if self._has_failed else KEPT
 
     @property
     def is_started(self) -> bool:
@@ -307,26 +310,27 @@ class Reloader:
 
     async def _consider(self) -> None:
         """Restart for the changes, and for those that come meanwhile, unless they are broken."""
-        sound = await self._broken.sound(lambda: self._changes, KEPT)
+        sound = await self._broken.sound(lambda: self._changes, self._stance)
         if sound is None:
             return
         self._changed = frozenset(sound)
+        servers = Grace()
         try:
-            await self._restart_unless_broken(sound)
+            await self._restart_unless_broken(sound, servers)
         finally:  # it comes to that if there was none
             self._changed = None
-            self._grace.resume()
+            servers.resume()
 
-    async def _restart_unless_broken(self, sound: Changes | None) -> None:
+    async def _restart_unless_broken(self, sound: Changes | None, servers: Grace) -> None:
         """Restart for *sound* changes, and for those that come while the restart is prepared."""
         began = time.monotonic()
-        await self._grace.finish(self._settings.grace)
+        await servers.finish(self._settings.grace)
         if await self._hooks.wait() or time.monotonic() - began > MOMENT:
             latest = {**self._changes, **self._stale()}  # what was saved just now has not settled
             if latest != self._changes:
                 self._changes = latest
         if sound is not self._changes:
-            sound = await self._broken.sound(lambda: self._changes, KEPT)
+            sound = await self._broken.sound(lambda: self._changes, self._stance)
         if sound is not None and self._mailbox:  # or it was stopped
             self._restart(sound)
 
@@ -355,7 +359,7 @@ class Reloader:
             sockets = self._carried().hand_over() if self._has_carried() else {}
             _process.restart({VARIABLE: told, **sockets})
         except OSError as error:
-            logger.error("cannot restart: %s; %s", error, KEPT)
+            logger.error("cannot restart: %s; %s", error, self._stance)
             if self._has_carried():
                 self._carried().take_back()
 

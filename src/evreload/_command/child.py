@@ -109,6 +109,11 @@ class Child:
                     return
         os._exit(0)  # the parent has let go of us, or died
 
+    @property
+    def _is_the_program(self) -> bool:
+        """Whether this is no worker, which has inherited a copy of everything."""
+        return os.getpid() == self._pid
+
     # The front door's requests
 
     @property
@@ -146,7 +151,7 @@ class Child:
 
     def add_hook(self, hook: Hook) -> None:
         self._hooks.add(hook)
-        if os.getpid() == self._pid:
+        if self._is_the_program:
             self._wish(FOR_HOOKS)
 
     def remove_hook(self, hook: Hook) -> None:
@@ -159,7 +164,7 @@ class Child:
         """
         self._hooks.wait_outside_a_loop()
         self._hooks.call()
-        if os.getpid() != self._pid:
+        if not self._is_the_program:
             self._report(channel.RELOAD)
             self.wait(None)
         if reason := _process.interpreter_missing():
@@ -189,7 +194,7 @@ class Child:
 
     def ended(self) -> None:
         """Tell that the program came to its end by itself."""
-        if os.getpid() == self._pid:
+        if self._is_the_program:
             if _process.WARM in self._mode:
                 self._tell_modules()
             self._report(channel.ENDED)
@@ -207,8 +212,11 @@ class Child:
             return
 
     def _has_still(self, pipe: int) -> bool:
-        """Whether *pipe* is what it was. Raises OSError if it is nothing."""
-        return _process.identity(pipe) == self._identities[pipe]
+        """Whether *pipe* is what it was."""
+        try:
+            return _process.identity(pipe) == self._identities[pipe]
+        except OSError:  # it was closed
+            return False
 
     def _note(self, path: str, read: int) -> None:
         self._report(channel.FILE, str(read), path)
@@ -226,7 +234,8 @@ class Child:
 
         def spawnv_passfds(path: bytes, args: Iterable[Any], passfds: Iterable[int]) -> Any:
             command = [os.fsdecode(argument) for argument in args]
-            if any("resource_tracker" in argument for argument in command):  # runs no such code
+            runs_nothing = any("resource_tracker" in argument for argument in command)
+            if runs_nothing or not all(map(self._has_still, pipes)):
                 return spawn(path, command, passfds)
             if self._keeper and self._keeper.has_bound():
                 self._wish(FOR_SOCKETS)
@@ -285,8 +294,8 @@ class Child:
             self._report(channel.WISHES, str(seconds), str(pid))
 
     def _on_signal(self, number: int, frame: object) -> None:
-        if os.getpid() != self._pid:  # the pipe is for the program's first process
-            if os.getpid() in self._wished:
+        if not self._is_the_program:  # the pipe is for the program's first process
+            if self._wished.pop(os.getpid(), 0):
                 self._prepare(self._grace)
             else:
                 self._hold()
@@ -323,7 +332,8 @@ class Child:
             loop.call_soon_threadsafe(self._begin_to_prepare, loop, grace)
         else:
             try:
-                self._hooks.wait_outside_a_loop()
+                if self._is_the_program:
+                    self._hooks.wait_outside_a_loop()
                 self._call_hooks([], is_held=False)
             except SystemExit:
                 self._report(channel.LEFT)
@@ -342,14 +352,15 @@ class Child:
             unfinished = await servers.finish(grace)
             is_held = servers.are_paused
         try:
-            await self._hooks.wait()
+            if self._is_the_program:
+                await self._hooks.wait()
             self._call_hooks(unfinished, is_held=is_held)
         except SystemExit:
             self._report(channel.LEFT)
             raise
 
     def _call_hooks(self, unfinished: list[str], *, is_held: bool) -> None:
-        if os.getpid() == self._pid:  # workers have inherited copies
+        if self._is_the_program:
             self._hooks.call()
         door = channel.HELD if is_held else channel.OPEN
         self._report(channel.PREPARED, str(os.getpid()), door, *unfinished)

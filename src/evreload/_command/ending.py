@@ -36,7 +36,7 @@ class Ending:
         self._options = options
         self._spared = spared
         self._is_holding = options.keep_sockets and options.grace > 0
-        self._strangers = strangers(os.getpid())
+        self._strangers = strangers(os.getpid()) - spared()
         self._prepared: asyncio.Event | None = None  # there while it is awaited
         self._awaited: set[int] = set()  # which are yet to be prepared
         self._lets_in = False  # those who come, though it is prepared
@@ -76,7 +76,7 @@ class Ending:
         self._lets_in = True
         if run.status is None and run.wishes:
             await self._prepare(run, changes)
-            if run.was_left:
+            if run.was_left and run.status is not None:
                 return False
         if run.status is None and run.has_bound and self._is_holding and self._lets_in:
             await self._hold(run)

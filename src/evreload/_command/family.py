@@ -101,10 +101,13 @@ def _by_ps() -> Callable[[int], list[int]]:
     import subprocess
 
     children: dict[int, list[int]] = {}
-    table = subprocess.run(["ps", "-A", "-o", "ppid=,pid="], capture_output=True, text=True)
-    for line in table.stdout.splitlines():
+    command = ["ps", "-A", "-o", "ppid=,pid="]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as ps:
+        table = ps.communicate()[0]
+    for line in table.splitlines():
         parent, pid = map(int, line.split())
-        children.setdefault(parent, []).append(pid)
+        if pid != ps.pid:  # it lists itself, too
+            children.setdefault(parent, []).append(pid)
     return lambda pid: children.get(pid, [])
 
 

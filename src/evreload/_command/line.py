@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import evreload
 
 from .. import _origin, _process
+from .._modules import absolute
 from .._settings import Options, poll_by_environment
 
 PROG = "python -m evreload"
@@ -234,7 +235,7 @@ def _readable(directory: str, path: str) -> str:
         raise BadInput(f"cannot watch {path}: there is no such file or directory")
     if not os.access(path, os.R_OK):
         raise BadInput(f"cannot watch {path}: it may not be read")
-    return os.path.normpath(path)
+    return absolute(path)
 
 
 def _number(told: str, value: object, unit: str, *, least: int) -> float:

@@ -26,8 +26,7 @@ PIPE_SIZE = 1 << 20  # bytes: a program imports thousands of files before we may
 
 NOTHING: Mapping[str, int] = {}
 MOST_AT_ONCE = 1 << 16  # bytes that the program reads at one go
-# Where Python looks for what is installed. It goes by that as it starts: what waits does not see
-# what comes later.
+# Where Python reads the .pth files as it starts: one that waits knows nothing of later ones.
 INSTALLED = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
 
 
@@ -180,10 +179,11 @@ class Run:
 
     def request_to_prepare(self, grace: float, changed: list[str]) -> bool:
         """Have requests in progress answered, and the reload hooks run; False if it can't hear."""
-        while len(pack((*changed, str(grace), channel.PREPARE))) > self.most_told:
+        request = (channel.PREPARE, str(grace))
+        while len(pack((*request, *changed))) > self.most_told:
             changed = changed[: len(changed) // 2]
         try:
-            self.tell(channel.PREPARE, str(grace), *changed)
+            self.tell(*request, *changed)
         except OSError:
             return False
         self.signal(signal.SIGURG)

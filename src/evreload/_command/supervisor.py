@@ -246,7 +246,7 @@ class Supervisor:
     def _tell_of_end(self, run: Run) -> None:
         if run is self._run and not self._end.done():
             level = logging.INFO if run.status == 0 else logging.ERROR
-            logger.log(level, "%s; waiting for a change", run.describe_end())
+            logger.log(level, "%s; %s", run.describe_end(), _console.WAITING)
 
     def _distrust(self, run: Run) -> None:
         logger.warning("the start was warm, which may be why it failed; the next one is cold")
@@ -309,7 +309,7 @@ class Supervisor:
 
     def _stance(self) -> str:
         running = self._run.status is None
-        return _console.KEPT if running else "waiting for a change"
+        return _console.KEPT if running else _console.WAITING
 
     def _begin(self, changes: Changes) -> None:
         if not _process.is_at(self._directory):  # another has its name: nobody is there yet

@@ -36,7 +36,8 @@ REMEDIES = {
 class News(NamedTuple):
     """Look at *path*: an entry of a directory, or a watched directory itself.
 
-    An *unfinished* entry was just created, and its writer has not closed it yet.
+    An *unfinished* entry was just created, and its writer has not closed it yet; or it has gone,
+    and may be created again.
     """
 
     path: str
