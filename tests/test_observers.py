@@ -89,11 +89,11 @@ class TestInotify:
         os.utime(file)
         assert told.next() == News(str(file))
         file.rename(top / "away")
-        assert told.next() == News(str(file), unfinished=True)
+        assert told.next() == News(str(file), gone=True)
         (top / "away").rename(file)
         assert told.next() == News(str(file))
         file.unlink()
-        assert told.next() == News(str(file), unfinished=True)
+        assert told.next() == News(str(file), gone=True)
 
     def test_it_tells_nothing_of_reading_and_of_unfinished_writing(self, inotify, told, top):
         (top / "file").write_text("")
@@ -136,7 +136,7 @@ class TestInotify:
         inotify.arm(str(inner))
         descriptor = os.open(inner, os.O_RDONLY)
         inner.rmdir()
-        assert told.next() == News(str(inner))
+        assert told.next() == News(str(inner), gone=True)
         os.close(descriptor)
 
     def test_what_bears_the_name_now_is_armed(self, inotify, told, top, entries):

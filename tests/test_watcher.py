@@ -546,7 +546,8 @@ def test_a_writer_is_let_finish(run, top):
     async def test(watching):
         (top / "file").unlink()
         with (top / "file").open("w") as file:
-            watching.news("file", unfinished=True)  # of both
+            gone, created = News(str(top / "file"), gone=True), News(str(top / "file"), True)
+            watching.watcher.receive({gone, created})
             (top / "other").write_text("22")
             watching.news("other")
             await asyncio.sleep(0.1)

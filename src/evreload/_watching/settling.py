@@ -55,13 +55,16 @@ class Settling:
             self.began = self._last_news = time.monotonic()
             self._wait()
 
-    def note(self, path: str, *, matters: bool, unfinished: bool) -> None:
-        """Take note of news of *path*, whose writer has yet to close it if it is *unfinished*."""
+    def note(self, path: str, *, matters: bool, unfinished: bool, gone: bool) -> None:
+        """Take note of news of *path*, whose writer has yet to close it if it is *unfinished*.
+
+        That it was *gone* tells nothing of whoever makes it anew.
+        """
         if matters:
             self._last_news = time.monotonic()
         if matters and unfinished:
             self._unfinished.add(path)
-        else:
+        elif not gone:
             self._unfinished.discard(path)
 
     def _wait(self) -> None:

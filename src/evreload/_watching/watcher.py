@@ -179,13 +179,13 @@ class Watcher:
         self._survey_a_slice()
 
     def _heed(self, news: News) -> None:
-        path, unfinished = news
+        path, unfinished, gone = news
         touched = self._touched(path)
         self._asked |= touched
         self._todo.update(dict.fromkeys(touched))
         if not path or self._routes.is_junction(path) or path in self._scanned:
             self._survey_all()
-        self._settling.note(path, matters=bool(touched), unfinished=unfinished)
+        self._settling.note(path, matters=bool(touched), unfinished=unfinished, gone=gone)
         if not touched and path not in self.entries and self._holds_wanted(os.path.dirname(path)):
             rule = self._left_out(path)
             logger.debug("%s: %s", path, f"ignored ({rule})" if rule else "not imported")

@@ -36,12 +36,13 @@ REMEDIES = {
 class News(NamedTuple):
     """Look at *path*: an entry of a directory, or a watched directory itself.
 
-    An *unfinished* entry was just created, and its writer has not closed it yet; or it has gone,
-    and may be created again.
+    An *unfinished* entry was just created, and its writer has not closed it yet. One that has
+    *gone* may have been created again by now, which is told in the same breath.
     """
 
     path: str
     unfinished: bool = False
+    gone: bool = False
 
 
 EVERYWHERE = News("")  # events were lost: look at everything

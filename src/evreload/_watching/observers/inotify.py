@@ -26,7 +26,7 @@ ITSELF = IN.IN_DELETE | IN.IN_DELETE_SELF | IN.IN_MOVE_SELF | IN.IN_ONLYDIR | IN
 # No opens and no reads, or importing a directory would flood us; no writes, since a file being
 # written is not yet worth reading. Attributes, for `touch`.
 CONTENTS = ITSELF | IN.IN_CLOSE_WRITE | IN.IN_CREATE | IN.IN_MOVE | IN.IN_ATTRIB
-UNFINISHED = IN.IN_CREATE | IN.IN_DELETE | IN.IN_MOVED_FROM
+GONE = IN.IN_DELETE | IN.IN_MOVED_FROM
 
 logger = logging.getLogger("evreload")
 
@@ -126,9 +126,9 @@ class _Watch:
             return
         name = os.fsdecode(event.name)
         if self._matters(self._directory, name, event):
-            # What has gone may have been made again by now, and so told of in the same breath.
-            unfinished = bool(event.mask & UNFINISHED) and not event.is_directory
-            self._tell(News(os.path.join(self._directory, name), unfinished=unfinished))
+            created = event.is_create and not event.is_directory
+            gone = bool(event.mask & GONE)
+            self._tell(News(os.path.join(self._directory, name), created, gone))
 
     def on_watch_deleted(self, wd: object) -> None:
         if self.live:
