@@ -539,20 +539,26 @@ def test_the_sockets_of_bind_sockets_are_carried_along(app, port, way):
     assert "ConnectionRefusedError" not in clients.outcomes, clients.outcomes
 
 
-def test_in_place_requests_in_progress_are_answered_first(app, port):
+def start_in_place(app, port, program=IN_PLACE):
     app.write("helper.py", "VALUE = 0")
-    app.write("app.py", IN_PLACE)
+    app.write("app.py", program)
     app.start("app.py", str(port))
     app.armed()
+
+
+def with_hook(hook):
+    start = "    evreload.start()\n"
+    return IN_PLACE.replace(start, f"    evreload.add_reload_hook({hook})\n{start}")
+
+
+def test_in_place_requests_in_progress_are_answered_first(app, port):
+    start_in_place(app, port)
     with requests_in_progress(app, port):
         restart(app, port, 1)
 
 
 def test_in_place_who_connects_while_the_program_is_broken_is_answered_later(app, port):
-    app.write("helper.py", "VALUE = 0")
-    app.write("app.py", IN_PLACE)
-    app.start("app.py", str(port))
-    app.armed()
+    start_in_place(app, port)
     app.write("helper.py", "VALUE = undefined")
     app.line("waiting for a change")
     app.armed()
@@ -563,10 +569,7 @@ def test_in_place_who_connects_while_the_program_is_broken_is_answered_later(app
 
 def test_in_place_what_breaks_while_requests_are_answered_lets_others_in_again(app, port):
     slow = IN_PLACE.replace("await asyncio.sleep(sleep)", AWAITS_GO)
-    app.write("helper.py", "VALUE = 0")
-    app.write("app.py", slow.replace("start()", "start(grace=600_000)"))
-    app.start("app.py", str(port))
-    app.armed()
+    start_in_place(app, port, slow.replace("start()", "start(grace=600_000)"))
     pid = until(port, 0)
     with asked(port, "/?sleep=1") as answer:
         app.line("asked")
@@ -582,15 +585,14 @@ def test_in_place_what_breaks_while_requests_are_answered_lets_others_in_again(a
 
 def test_in_place_a_hook_may_stop_the_server(app, port):
     hook = "lambda: (server.stop(), print('has', 'stopped', flush=True))"
-    start = "    evreload.start()\n"
-    app.write("helper.py", "VALUE = 0")
-    app.write("app.py", IN_PLACE.replace(start, f"    evreload.add_reload_hook({hook})\n{start}"))
-    app.start("app.py", str(port))
-    for value in (1, 2):
-        app.armed()
-        app.write("helper.py", f"VALUE = {value}")
-        app.line("has stopped")
-        until(port, value)
+    start_in_place(app, port, with_hook(hook))
+    app.write("helper.py", "VALUE = 1")
+    app.line("has stopped")
+    until(port, 1)
+    app.armed()
+    app.write("helper.py", "VALUE = 2")
+    app.line("has stopped")
+    until(port, 2)
 
 
 def test_a_program_may_stop_its_server_when_it_is_told_to_end(app, port):
@@ -603,11 +605,7 @@ def test_a_program_may_stop_its_server_when_it_is_told_to_end(app, port):
 
 def test_in_place_a_hook_may_close_the_sockets_and_end_it_all(app, port):
     hook = "lambda: ([one.close() for one in server._sockets.values()], sys.exit(3))"
-    start = "    evreload.start()\n"
-    app.write("helper.py", "VALUE = 0")
-    app.write("app.py", IN_PLACE.replace(start, f"    evreload.add_reload_hook({hook})\n{start}"))
-    app.start("app.py", str(port))
-    app.armed()
+    start_in_place(app, port, with_hook(hook))
     app.write("helper.py", "VALUE = 1")
     assert app.wait() == 3
 
@@ -625,10 +623,7 @@ STOPS = """\
 def test_in_place_who_cannot_restart_lets_others_in_again(app, port):
     giant = "import os\nos.environ['GIANT'] = 'x' * 10_000_000\n"
     forget = 'os.environ.pop(self.get_argument("forget", ""), None)\n        '
-    app.write("helper.py", "VALUE = 0")
-    app.write("app.py", giant + IN_PLACE.replace("self.write(", forget + "self.write("))
-    app.start("app.py", str(port))
-    app.armed()
+    start_in_place(app, port, giant + IN_PLACE.replace("self.write(", forget + "self.write("))
     pid = until(port, 0)
     app.write("helper.py", "VALUE = 1")
     assert app.line("cannot restart").endswith("; still running the previous version")
