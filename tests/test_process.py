@@ -132,3 +132,12 @@ def test_a_failed_restart_leaves_all_as_it_was(tmp_path):
         f"7 {tmp_path} False",
         "the interpreter /nowhere is not there any more",
     ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is but one clock")
+def test_a_pause_between_two_looks_at_the_clock_makes_nobody_older(monkeypatch):
+    look = time.clock_gettime_ns
+    pauses = [50_000_000, 0, 0]
+    began = _origin._started()
+    monkeypatch.setattr(time, "clock_gettime_ns", lambda clock: look(clock) + pauses.pop(0))
+    assert abs(_origin._started() - began) < 5_000_000
