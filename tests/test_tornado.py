@@ -366,6 +366,15 @@ def test_reload_in_a_worker_replaces_them_all(app):
     assert app.count("restarting server") == 1
 
 
+def replace_both_workers(app):
+    for _ in range(2):
+        app.line("worker 1")
+    app.armed(by_now=True)
+    app.write("helper.py", "VALUE = 2")
+    for _ in range(2):
+        app.line("worker 2")
+
+
 @posix
 def test_graceful_workers_are_given_their_time(app):
     """Tornado's parent of workers dies of SIGTERM at once; its workers may not want to."""
@@ -386,12 +395,7 @@ asyncio.run(main())
     app.write("helper.py", "VALUE = 1")
     app.write("app.py", FORK.replace("{before}", "").replace("{body}", body))
     app.start("-m", "evreload", "--stop-timeout", "20", "app.py", str(free_port()))
-    for _ in range(2):
-        app.line("worker 1")
-    app.armed(by_now=True)
-    app.write("helper.py", "VALUE = 2")
-    for _ in range(2):
-        app.line("worker 2")
+    replace_both_workers(app)
     assert app.count("saved 1") == 2, app.output
 
 
@@ -420,10 +424,5 @@ asyncio.run(main())
     app.write("helper.py", "VALUE = 1")
     app.write("app.py", FORK.replace("{before}", before).replace("{body}", body))
     app.start("-m", "evreload", "app.py", str(free_port()))
-    for _ in range(2):
-        app.line("worker 1")
-    app.armed(by_now=True)
-    app.write("helper.py", "VALUE = 2")
-    for _ in range(2):
-        app.line("worker 2")
+    replace_both_workers(app)
     assert [app.count(word) for word in ("slow", "done", "plain")] == [1, 1, 1], app.output

@@ -60,7 +60,7 @@ class Run:
         self.has_hung_up = False  # it can tell no more, though it may run on
         self.said_goodbye = False
         self.began_by_itself = False  # through evreload.reload()
-        self.was_left = False  # a hook has ended it
+        self.was_left = False  # a hook has raised SystemExit
         self._installed = _installed()
         self._written: set[str] = set()
         self._may_have_written_anything = False
