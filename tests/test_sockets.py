@@ -219,6 +219,42 @@ def test_nobody_is_let_in_by_a_program_that_is_about_to_end(app, port, program, 
         assert ask(port).split()[0] == str(value)
 
 
+# Lets somebody in when it is told to end, if it can; all signals of 0.1 s reach it together.
+SLOW_TO_HEAR = """
+import hashlib, os, signal, socket, sys
+import helper
+
+def end(number, frame):
+    try:
+        listener.accept()
+    except BlockingIOError:
+        print("nobody was let in", flush=True)
+    else:
+        print("somebody was let in", flush=True)
+    os._exit(0)
+
+signal.signal(signal.SIGTERM, end)
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+listener.setblocking(False)
+print("listening", helper.VALUE, flush=True)
+while True:
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 200_000)
+"""
+
+
+def test_the_signal_to_end_does_not_overtake_the_one_to_let_nobody_in(app, port):
+    app.write("helper.py", "VALUE = 0")
+    app.write("app.py", SLOW_TO_HEAR)
+    app.start("-m", "evreload", "app.py", str(port))
+    app.line("listening 0")
+    app.armed()
+    with socket.create_connection(("127.0.0.1", port)):
+        for value in range(1, 4):
+            app.write("helper.py", f"VALUE = {value}")
+            assert "nobody" in app.line("was let in")
+            app.line(f"listening {value}")
+
+
 @pytest.mark.parametrize("how", ["shared", "reuse-port"])
 def test_no_connection_to_workers_is_refused_or_left_alone(app, port, how):
     start(app, port, WORKERS, arguments=[how])

@@ -24,6 +24,7 @@ WISHES = "wishes"  # seconds, beyond the grace, that a process wants before it i
 PREPARED = "prepared"  # which process may be stopped; HELD or OPEN; what was not finished
 LEFT = "left"  # a hook has ended the program
 HELD, OPEN = "held", "open"  # whether nobody is let in any more
+HOLDS = "holds"  # as it was asked to: nobody is let in any more
 RELOADING = "reloading"  # the program begins again by itself, in its place
 RELOAD = "reload"  # a worker asks for the whole program to be started again
 FAILED = "failed"  # a path that the failure passed through

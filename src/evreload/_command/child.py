@@ -318,6 +318,8 @@ class Child:
             from .hold import hold
 
             hold(self._keeper.unkept())
+        if self._is_the_program:
+            self._report(channel.HOLDS)
 
     def _prepare(self, grace: float) -> None:
         if self._keeper:

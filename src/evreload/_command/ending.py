@@ -23,6 +23,7 @@ from .channel import Record
 from .family import descendants, family, kill_all, latecomers, send, strangers
 from .run import Run
 
+HEARING = 0.5  # seconds in which a program that can hear has surely heard
 HOLDING = 0.01  # seconds in which whoever was let in has asked, and mostly was answered
 A_MOMENT = 0.1  # seconds in which an interrupted program ends, mostly
 
@@ -40,6 +41,7 @@ class Ending:
         self._prepared: asyncio.Event | None = None  # there while it is awaited
         self._awaited: set[int] = set()  # which are yet to be prepared
         self._lets_in = False  # those who come, though it is prepared
+        self._holds: asyncio.Event | None = None  # there while it is awaited
         self._exited = asyncio.Event()
         self._reaped = asyncio.Event()  # anything
         self.is_under_way = False  # what ends now, ends because of us
@@ -57,9 +59,14 @@ class Ending:
         self._reaped.set()
 
     @property
-    def awaits_preparation(self) -> bool:
+    def awaits_answer(self) -> bool:
         """Whether what the program tells is urgent."""
-        return self._prepared is not None
+        return self._prepared is not None or self._holds is not None
+
+    def note_holds(self) -> None:
+        """Take note that nobody is let in any more."""
+        if self._holds:
+            self._holds.set()
 
     def note_prepared(self, pid: int, unfinished: Record, *, lets_in: bool) -> None:
         """Take note that *pid* may be stopped; say to whom it was still answering."""
@@ -90,9 +97,15 @@ class Ending:
     async def _hold(self, run: Run) -> None:
         """Have nobody let in any more who would be let down: servers just end, or part first."""
         self.is_under_way = True
-        with contextlib.suppress(OSError):  # it ends by itself, or can't hear
+        try:
             run.tell(channel.HOLD)
-            send(family(run.pid), signal.SIGURG)  # which does nothing to those that don't heed it
+        except OSError:  # it ends by itself, or can't hear
+            return
+        self._holds = asyncio.Event()
+        send(family(run.pid), signal.SIGURG)  # which does nothing to those that don't heed it
+        # On a busy machine the next signal might overtake this one.
+        await self._answered(self._holds, HEARING)
+        self._holds = None
         await _happens(self._exited, time.monotonic() + HOLDING)
 
     async def await_interrupted(self, run: Run) -> None:
@@ -112,16 +125,21 @@ class Ending:
             return
         self._lets_in = False
         self._prepared = asyncio.Event()
-        waits = [asyncio.ensure_future(one.wait()) for one in (self._prepared, self._exited)]
         timeout = self._options.grace + max(run.wishes.values())
+        in_time = await self._answered(self._prepared, timeout)
+        self._prepared = None
+        if not in_time:
+            logger.warning("the program was not ready to be stopped in %g s", timeout)
+
+    async def _answered(self, answer: asyncio.Event, timeout: float) -> bool:
+        """Wait for *answer*, or the end of the run; return whether one came in time."""
+        waits = [asyncio.ensure_future(one.wait()) for one in (answer, self._exited)]
         done, pending = await asyncio.wait(
             waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
         )
         for wait in pending:
             wait.cancel()
-        self._prepared = None
-        if not done:
-            logger.warning("the program was not ready to be stopped in %g s", timeout)
+        return bool(done)
 
     def _request(self, run: Run, changes: Changes) -> bool:
         """Have all those prepare that wish to; return False if the program cannot hear."""

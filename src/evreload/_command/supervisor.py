@@ -140,7 +140,7 @@ class Supervisor:
     def _attend(self, run: Run) -> None:
         self._protect()
         self._reports = Reports(
-            run, self._heed, self._shelf.serve, lambda: self._ending.awaits_preparation
+            run, self._heed, self._shelf.serve, lambda: self._ending.awaits_answer
         )
         asyncio.get_running_loop().call_later(STARTING, self._is_up, run)
 
@@ -161,6 +161,8 @@ class Supervisor:
             elif record[0] == channel.PREPARED:
                 lets_in = record[2] == channel.OPEN
                 self._ending.note_prepared(int(record[1]), record[3:], lets_in=lets_in)
+            elif record[0] == channel.HOLDS:
+                self._ending.note_holds()
             elif record[0] == channel.RELOAD:
                 self._restart_for({})
             elif record[0] == channel.RELOADING:
