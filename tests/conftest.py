@@ -323,13 +323,16 @@ def write_modules(app, count, per_directory=20, *, imported=None):
     return paths
 
 
-def until(fact, what: str, app: App | None = None):
-    """Block until *fact* returns something true, and return that; else tell what *app* said."""
+def until(fact, what, app: App | None = None):
+    """Block until *fact* returns something true, and return that.
+
+    Else fail: tell *what* did not come, or what that returns, and what *app* said.
+    """
     deadline = time.monotonic() + DEADLINE
     while not (value := fact()):
         if time.monotonic() > deadline:
             after = f" after:\n{app.output}" if app else ""
-            pytest.fail(f"not in {DEADLINE} s: {what}{after}")
+            pytest.fail(f"not in {DEADLINE} s: {what if isinstance(what, str) else what()}{after}")
         time.sleep(0.01)
     return value
 
@@ -392,22 +395,37 @@ def stirs(pids: list[int]) -> dict[str, int]:
     return counts
 
 
-def idle(pid: int, seconds: float = SETTLED) -> list[int]:
-    """Block until nothing stirs in *pid* and its descendants for a while; return them all.
+def works(pids: list[int]) -> dict[str, int]:
+    """Return how long each of *pids* has used a processor, in whole ticks; see proc_pid_stat(5).
+
+    What is merely woken does not count.
+    """
+    times = {}
+    for pid in pids:
+        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        times[str(pid)] = int(words[11]) + int(words[12])
+    return times
+
+
+def idle(pid: int, seconds: float = SETTLED, does=stirs) -> list[int]:
+    """Block until *pid* and its descendants do nothing for a while; return them all.
 
     Whoever deletes something in a directory above a program, /tmp for one, wakes it for a moment.
     What happens by itself, time and again, leaves no such while.
     """
+    seen: set[str] = set()
 
     def is_idle():
         with contextlib.suppress(OSError):  # one has just ended
             pids = family(pid)
-            before = stirs(pids)
+            before = does(pids)
             time.sleep(seconds)
-            return pids if family(pid) == pids and stirs(pids) == before else None
+            after = does(pids)
+            seen.update(who for who in after if after[who] != before.get(who))
+            return pids if family(pid) == pids and after == before else None
         return None
 
-    return until(is_idle, f"{seconds} s in which nothing stirs")
+    return until(is_idle, lambda: f"{seconds} s in which {pid} does nothing; it was {seen}")
 
 
 def memory(pid: int) -> int:

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import WAYS, idle, stirs, threads, until, write_modules
+from conftest import WAYS, idle, stirs, threads, until, works, write_modules
 
 from evreload._watching.watcher import Want, Watcher
 
@@ -220,13 +220,16 @@ def test_restarts_leave_nothing_open(app, way, restarts):
             app.armed()
         if after_one is None:
             after_one = everything_open(app.pid)
-    until(lambda: everything_open(app.pid) == after_one, f"as much as after one: {after_one}")
+    until(
+        lambda: everything_open(app.pid) == after_one,
+        lambda: f"as much as after one, {after_one}; now {everything_open(app.pid)}",
+    )
     assert app.count("restarting server") == restarts
 
 
 def everything_open(pid: int):
-    """Return what *pid* and its descendants hold, once nothing stirs in them."""
-    pids = idle(pid)
+    """Return what *pid* and its descendants hold, once they have nothing to do."""
+    pids = idle(pid, does=works)
     return [(len(threads(one)), instances(one), kinds(descriptors(one))) for one in pids]
 
 

@@ -14,7 +14,7 @@ import textwrap
 import time
 
 import pytest
-from conftest import children, idle, memory, threads
+from conftest import children, idle, memory, threads, works
 
 from evreload._command.supervisor import EVERYBODYS
 
@@ -1135,8 +1135,8 @@ def test_restarts_leave_nothing_behind(app, restarts):
 
 
 def states(pid):
-    """Return the states of *pid* and its children, once nothing stirs there."""
-    idle(pid)
+    """Return the states of *pid* and its children, once they have nothing to do."""
+    idle(pid, does=works)
     found = {}
     for one in (pid, *children(pid)):
         with contextlib.suppress(OSError):  # it has just ended

@@ -7,7 +7,6 @@ then it is killed.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
@@ -131,11 +130,11 @@ class Ending:
         if not in_time:
             logger.warning("the program was not ready to be stopped in %g s", timeout)
 
-    async def _answered(self, answer: asyncio.Event, timeout: float) -> bool:
+    async def _answered(self, answer: asyncio.Event, seconds: float) -> bool:
         """Wait for *answer*, or the end of the run; return whether one came in time."""
         waits = [asyncio.ensure_future(one.wait()) for one in (answer, self._exited)]
         done, pending = await asyncio.wait(
-            waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
+            waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
         )
         for wait in pending:
             wait.cancel()
