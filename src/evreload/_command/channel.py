@@ -7,12 +7,17 @@ up to 4096 bytes. Imported into the program itself, so it imports next to nothin
 
 from __future__ import annotations
 
+import os
+
+from .. import _process
+
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CODING = ("utf-8", "surrogateescape")  # of paths, too: both ends have them as text
 Record = tuple[str, ...]
+MOST_AT_ONCE = 1 << 16  # bytes read at one go
 
 # From the program.
 FILE = "file"  # when it was read (nanoseconds since the epoch), its path
@@ -68,3 +73,53 @@ class Records:
         *complete, self._rest = (self._rest + data).split(b"\0\0")
         for one in complete:
             yield tuple(one.decode(*CODING).split("\0"))
+
+
+class Pipes:
+    """The ends of the pipes that a process of ours was started with.
+
+    A program that becomes a daemon closes them like everything else, and may come to have other
+    files by their *numbers*. Its forks inherit them: *owner* is the process they were meant for.
+    """
+
+    def __init__(self, numbers: list[int], owner: int | None = None) -> None:
+        self.numbers = numbers
+        self.owner = owner or os.getpid()
+        self._reports, self._requests, *self.service = numbers
+        self._identities = {pipe: _process.identity(pipe) for pipe in numbers}
+        self._records = Records()
+        _process.set_inheritable(numbers, False)
+
+    @property
+    def are_own(self) -> bool:
+        """Whether this process is no fork, which has inherited a copy of everything."""
+        return os.getpid() == self.owner
+
+    def has_still(self, pipe: int) -> bool:
+        """Whether *pipe* is what it was."""
+        try:
+            return _process.identity(pipe) == self._identities[pipe]
+        except OSError:  # it was closed
+            return False
+
+    def report(self, *record: str) -> None:
+        """Tell the supervisor something, if there is still a way to."""
+        try:
+            if self.has_still(self._reports):
+                os.write(self._reports, pack(record))
+        except OSError:  # the supervisor has died, and we shall shortly
+            return
+
+    def wait(self) -> list[Record]:
+        """Wait until told something, and return it; end the process if nobody is left who could."""
+        if data := os.read(self._requests, MOST_AT_ONCE):
+            return list(self._records.feed(data))
+        os._exit(0)  # the supervisor has let go of us, or died
+
+    def receive(self) -> list[Record]:
+        """Return what was told since the last time."""
+        os.set_blocking(self._requests, False)
+        try:
+            return list(self._records.feed(os.read(self._requests, MOST_AT_ONCE)))
+        except BlockingIOError:  # nothing
+            return []

@@ -1,8 +1,8 @@
 """The program's end of story two: under the command, a parent watches for it.
 
 The program's own threads, and none of ours. What the program is made of is reported as it is
-imported. Its reload hooks run when the parent asks for it, by a signal, since a signal reaches
-the main thread whatever it does, with a loop or without.
+imported. What the parent asks for comes with a signal, since a signal reaches the main thread
+whatever it does, with a loop or without.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from .. import _process
 from .._hooks import Hooks
 from .._modules import imported, traceback_files
 from . import channel
-from .channel import Records, pack
+from .channel import Pipes
+from .preparation import FOR_HOOKS, FOR_REQUESTS, FOR_SOCKETS, Preparation
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Iterable
     from socket import socket
     from typing import Any, NoReturn
@@ -28,15 +28,11 @@ if TYPE_CHECKING:
     from .._handover import Handover
     from .._hooks import Hook
     from .._modules import Imports
-    from .sockets import Keeper
+    from .channel import Record
 
 MOST_WRITES = 100  # reported one by one; a program that writes more may have written anything
 VARIABLE = "EVRELOAD_RUN"  # as in _handover, which imports too much
-GRACE = 1.0  # seconds for the requests of workers, if the parent has not said
 NOW = ",now"  # in the mode: there is nothing to wait for
-FOR_HOOKS = 7.0  # seconds; coroutine hooks have less, and say so themselves
-FOR_REQUESTS = 1.0  # seconds, beyond the grace, to notice that they are answered
-FOR_SOCKETS = 1.0  # seconds, to see which sockets were handed to workers that listen on them
 STREAM = 1  # SOCK_STREAM, without importing `socket`
 UNIX = 1  # AF_UNIX
 MULTIPROCESSING = f"{os.sep}multiprocessing{os.sep}"
@@ -49,28 +45,20 @@ class Child:
 
     def __init__(self, mode: str, imports: Imports) -> None:
         self._mode = mode
-        self._pipes = _process.pipes_of(mode)
-        self._reports, self._requests, *self._service = self._pipes
-        _process.set_inheritable(self._pipes, False)
-        self._records = Records()
+        self._pipes = Pipes(_process.pipes_of(mode), _process.program_of(mode))
         self._imports = imports
         self._hooks = Hooks()
-        self._identities = {pipe: _process.identity(pipe) for pipe in self._pipes}
+        self._preparation = Preparation(self._pipes, self._hooks)
         self._since = time.time_ns()
-        self._keeper: Keeper | None = None
-        self._pid = _process.program_of(mode) or os.getpid()
         self._parent = os.getppid()
-        self._follows = self._forks = self._is_first = False
+        self._follows = self._forks = self._is_first = self._may_go = False
         self._writes = 0
-        self._grace = GRACE
-        self._hears = False  # what the parent asks for
-        self._wished: dict[int, float] = {}  # by this process, and those it was forked from
         self._handover: Handover | None = None
         self._changed: frozenset[str] | None = None
         imports.began = self._since
         imports.begin(self._note, self._on_write)
         imports.listen("socket.bind", self._on_bind)
-        if self._service:
+        if self._pipes.service:
             imports.listen("socket.__new__", self._on_first_socket)
         for path, read in imports.so_far(self._since):
             self._note(path, read)
@@ -79,40 +67,22 @@ class Child:
     def wait_for_go(self) -> None:
         """Wait until this run's time comes; end if it never does."""
         self._is_first = not self._mode.endswith(NOW)
-        if self._is_first:
-            try:
-                self._go()
-            except KeyboardInterrupt:
-                os._exit(130)
+        try:
+            while self._is_first and not self._may_go:
+                self._heed_all(self._pipes.wait())
+        except KeyboardInterrupt:
+            os._exit(130)
         self._parent = os.getppid()  # only now, if who forked us has ended
-        os.set_blocking(self._requests, False)
         self.hear()
-        self._hears = True
+        self._preparation.is_heard = True
         self._since = time.time_ns()
         if _process.WARM in self._mode:
-            self._report(channel.BEGAN)
+            self._pipes.report(channel.BEGAN)
 
     def hear(self) -> None:
         """Heed the parent's requests from now on."""
         # By default it does nothing; here it means that there is a request.
         _signal.signal(_signal.SIGURG, self._on_signal)
-
-    def _go(self) -> None:
-        while data := os.read(self._requests, 1 << 16):
-            for record in self._records.feed(data):
-                if record[0] == channel.GO:
-                    self._grace = float(record[1])
-                    self._imports.began = int(record[2])
-                    for told in record[3:]:
-                        os.environ[VARIABLE] = told
-                        self._is_first = False
-                    return
-        os._exit(0)  # the parent has let go of us, or died
-
-    @property
-    def _is_the_program(self) -> bool:
-        """Whether this is no worker, which has inherited a copy of everything."""
-        return os.getpid() == self._pid
 
     # The front door's requests
 
@@ -141,7 +111,7 @@ class Child:
             time.sleep(3600)
 
     def watch(self, path: str) -> None:
-        self._report(channel.WATCH, str(time.time_ns()), path)
+        self._pipes.report(channel.WATCH, str(time.time_ns()), path)
 
     def bind_sockets(self, port: int, *arguments: Any) -> list[socket]:
         """Bind as Tornado does: the parent keeps whatever listens."""
@@ -151,8 +121,8 @@ class Child:
 
     def add_hook(self, hook: Hook) -> None:
         self._hooks.add(hook)
-        if self._is_the_program:
-            self._wish(FOR_HOOKS)
+        if self._pipes.are_own:
+            self._preparation.wish(FOR_HOOKS)
 
     def remove_hook(self, hook: Hook) -> None:
         self._hooks.remove(hook)
@@ -164,8 +134,8 @@ class Child:
         """
         self._hooks.wait_outside_a_loop()
         self._hooks.call()
-        if not self._is_the_program:
-            self._report(channel.RELOAD)
+        if not self._pipes.are_own:
+            self._pipes.report(channel.RELOAD)
             self.wait(None)
         if reason := _process.interpreter_missing():
             _cannot_restart(reason)
@@ -175,51 +145,65 @@ class Child:
         forget_bytecode(changed_since(self._since, self._imports.files()))
         now = time.time_ns()
         told = self.handover.pass_on((), owner=self._parent, since=now)
-        self._report(channel.RELOADING, str(now))
-        _process.set_inheritable(self._pipes, True)
+        self._pipes.report(channel.RELOADING, str(now))
+        _process.set_inheritable(self._pipes.numbers, True)
         try:
             _process.restart({VARIABLE: told}, self._mode.removesuffix(NOW) + NOW)
         except OSError as error:
-            _process.set_inheritable(self._pipes, False)
-            for pid, seconds in self._wished.items():
-                self._report(channel.WISHES, str(seconds), str(pid))
+            _process.set_inheritable(self._pipes.numbers, False)
+            self._preparation.wish_again()
             _cannot_restart(error)
+
+    # What the parent asks for
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        if self._pipes.are_own:
+            self._heed_all(self._pipes.receive())
+        else:  # the pipe is for the program's first process
+            self._preparation.begin_worker()
+
+    def _heed_all(self, requests: Iterable[Record]) -> None:
+        for kind, *words in requests:
+            if kind == channel.GO:
+                self._go(words)
+            elif kind == channel.TELL:
+                self._tell_modules()
+            elif kind == channel.HOLD:
+                self._preparation.hold()
+            elif kind == channel.PREPARE:
+                self._changed = frozenset(words[1:])
+                self._preparation.begin(float(words[0]))
+
+    def _go(self, words: list[str]) -> None:
+        grace, began, *handed_over = words
+        self._may_go = True
+        self._preparation.grace = float(grace)
+        self._imports.began = int(began)
+        for told in handed_over:
+            os.environ[VARIABLE] = told
+            self._is_first = False
 
     # What the parent learns
 
     def failed(self, error: BaseException) -> None:
         """Tell which files *error* passed through: a change of any may mend it."""
         for path in traceback_files(error):
-            self._report(channel.FAILED, path)
+            self._pipes.report(channel.FAILED, path)
 
     def ended(self) -> None:
         """Tell that the program came to its end by itself."""
-        if self._is_the_program:
+        if self._pipes.are_own:
             if _process.WARM in self._mode:
                 self._tell_modules()
-            self._report(channel.ENDED)
+            self._pipes.report(channel.ENDED)
 
     def _tell_modules(self) -> None:
         for name, is_plain, places in imported():
-            self._report(channel.MODULE, name, "plain" if is_plain else "other", *places)
-        self._report(channel.MODULES)
-
-    def _report(self, *record: str) -> None:
-        try:
-            if self._has_still(self._reports):
-                os.write(self._reports, pack(record))
-        except OSError:  # the parent has died, and we shall shortly
-            return
-
-    def _has_still(self, pipe: int) -> bool:
-        """Whether *pipe* is what it was."""
-        try:
-            return _process.identity(pipe) == self._identities[pipe]
-        except OSError:  # it was closed
-            return False
+            self._pipes.report(channel.MODULE, name, "plain" if is_plain else "other", *places)
+        self._pipes.report(channel.MODULES)
 
     def _note(self, path: str, read: int) -> None:
-        self._report(channel.FILE, str(read), path)
+        self._pipes.report(channel.FILE, str(read), path)
         if MULTIPROCESSING in path:
             self._follow_spawned()
 
@@ -235,21 +219,22 @@ class Child:
         def spawnv_passfds(path: bytes, args: Iterable[Any], passfds: Iterable[int]) -> Any:
             command = [os.fsdecode(argument) for argument in args]
             runs_nothing = any("resource_tracker" in argument for argument in command)
-            if runs_nothing or not all(map(self._has_still, pipes)):
+            if runs_nothing or not all(map(pipes.has_still, pipes.numbers)):
                 return spawn(path, command, passfds)
-            if self._keeper and self._keeper.has_bound():
-                self._wish(FOR_SOCKETS)
-            command = _process.worker_command(command, pipes, self._pid)
-            return spawn(path, command, [*passfds, *pipes])
+            keeper = self._preparation.keeper
+            if keeper and keeper.has_bound():
+                self._preparation.wish(FOR_SOCKETS)
+            command = _process.worker_command(command, pipes.numbers, pipes.owner)
+            return spawn(path, command, [*passfds, *pipes.numbers])
 
         util.spawnv_passfds = spawnv_passfds
 
     def _on_write(self, path: str) -> None:
         self._writes += 1
         if path and self._writes <= MOST_WRITES:
-            self._report(channel.WROTE, path)
+            self._pipes.report(channel.WROTE, path)
         else:
-            self._report(channel.SPAWNED)
+            self._pipes.report(channel.SPAWNED)
             self._imports.has_started()
 
     def _on_bind(self, arguments: tuple[Any, ...]) -> None:
@@ -258,9 +243,9 @@ class Child:
             self._is_bound()
 
     def _is_bound(self) -> None:
-        self._report(channel.BOUND, str(time.monotonic()))
+        self._pipes.report(channel.BOUND, str(time.monotonic()))
         if "tornado.httpserver" in sys.modules:
-            self._wish(FOR_REQUESTS)
+            self._preparation.wish(FOR_REQUESTS)
             if not self._forks:
                 self._forks = True
                 os.register_at_fork(after_in_child=self._after_fork)
@@ -272,100 +257,19 @@ class Child:
         """Take a pair of sockets for a new loop's: this process serves."""
         if arguments[1] == UNIX:
             self._imports.listen("socket.__new__", None)
-            self._wish(FOR_REQUESTS)
+            self._preparation.wish(FOR_REQUESTS)
 
     def _on_first_socket(self, arguments: object) -> None:
         """Only now is there a class to intercept: it is not imported for our sake."""
         self._imports.listen("socket.__new__", None)
-        if not self._has_still(self._service[0]):
+        (service,) = self._pipes.service
+        if not self._pipes.has_still(service):
             return
         from .sockets import Keeper
 
-        self._keeper = Keeper(self._service[0], self._is_bound, may_claim=not self._is_first)
-        self._keeper.intercept()
-
-    # Before the end
-
-    def _wish(self, seconds: float) -> None:
-        """Ask to be asked to prepare for the end, and for the time to do it."""
-        pid = os.getpid()
-        if self._hears and seconds > self._wished.get(pid, 0):
-            self._wished[pid] = seconds
-            self._report(channel.WISHES, str(seconds), str(pid))
-
-    def _on_signal(self, number: int, frame: object) -> None:
-        if not self._is_the_program:  # the pipe is for the program's first process
-            if self._wished.pop(os.getpid(), 0):
-                self._prepare(self._grace)
-            else:
-                self._hold()
-            return
-        try:
-            data = os.read(self._requests, 1 << 16)
-        except BlockingIOError:
-            return  # somebody's urgent data
-        for kind, *words in self._records.feed(data):
-            if kind == channel.TELL:
-                self._tell_modules()
-            elif kind == channel.HOLD:
-                self._hold()
-            elif kind == channel.PREPARE:
-                self._changed = frozenset(words[1:])
-                self._prepare(float(words[0]))
-
-    def _hold(self) -> None:
-        if self._keeper:
-            from .hold import hold
-
-            hold(self._keeper.unkept())
-        if self._is_the_program:
-            self._report(channel.HOLDS)
-
-    def _prepare(self, grace: float) -> None:
-        if self._keeper:
-            self._keeper.keep_what_listens()
-        asyncio = sys.modules.get("asyncio")
-        try:
-            loop = asyncio.get_running_loop() if asyncio else None
-        except RuntimeError:
-            loop = None
-        if loop:
-            # The loop sleeps, and the signal alone does not wake it.
-            loop.call_soon_threadsafe(self._begin_to_prepare, loop, grace)
-        else:
-            try:
-                if self._is_the_program:
-                    self._hooks.wait_outside_a_loop()
-                self._call_hooks([], is_held=False)
-            except SystemExit:
-                self._report(channel.LEFT)
-                raise
-
-    def _begin_to_prepare(self, loop: asyncio.AbstractEventLoop, grace: float) -> None:
-        self._task = loop.create_task(self._prepare_on_the_loop(grace))
-
-    async def _prepare_on_the_loop(self, grace: float) -> None:
-        unfinished = []
-        is_held = False
-        if "tornado.httpserver" in sys.modules and grace:
-            from .._grace import Grace
-
-            servers = Grace()
-            unfinished = await servers.finish(grace)
-            is_held = servers.are_paused
-        try:
-            if self._is_the_program:
-                await self._hooks.wait()
-            self._call_hooks(unfinished, is_held=is_held)
-        except SystemExit:
-            self._report(channel.LEFT)
-            raise
-
-    def _call_hooks(self, unfinished: list[str], *, is_held: bool) -> None:
-        if self._is_the_program:
-            self._hooks.call()
-        door = channel.HELD if is_held else channel.OPEN
-        self._report(channel.PREPARED, str(os.getpid()), door, *unfinished)
+        keeper = Keeper(service, self._is_bound, may_claim=not self._is_first)
+        keeper.intercept()
+        self._preparation.keeper = keeper
 
 
 def _cannot_restart(reason: object) -> None:

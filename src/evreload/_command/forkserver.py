@@ -16,13 +16,11 @@ import sys
 from .. import _origin, _process
 from .._modules import absolute
 from . import channel
-from .channel import Records, pack
+from .channel import Pipes
 from .guard import Guard, Outside
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from .._modules import Imports
 
 ASKED = (channel.OUTSIDE, channel.INSIDE, channel.COLD, channel.PRELOAD)
@@ -33,10 +31,7 @@ class ForkServer:
     """Told what to import through the pipes of a run, and then, as often as wished, to fork."""
 
     def __init__(self, mode: str, imports: Imports) -> None:
-        pipes = _process.pipes_of(mode)
-        self._reports, self._requests, self._service = pipes
-        _process.set_inheritable(pipes, False)
-        self._records = Records()
+        self._pipes = Pipes(_process.pipes_of(mode))
         self._imports = imports
 
     def serve(self) -> str:
@@ -44,21 +39,13 @@ class ForkServer:
         try:
             self._preload()
             while True:
-                for record in self._receive():
+                for record in self._pipes.wait():
                     if record[0] == channel.FORK and (mode := self._fork()):
                         return mode
         except KeyboardInterrupt:
             os._exit(130)
-        except OSError:  # the supervisor has died while it was told something, or no fork works
+        except OSError:  # the supervisor has died, or no fork works
             os._exit(1)
-
-    def _report(self, *record: str) -> None:
-        os.write(self._reports, pack(record))
-
-    def _receive(self) -> Iterable[channel.Record]:
-        if data := os.read(self._requests, 1 << 16):
-            return self._records.feed(data)
-        os._exit(0)  # the supervisor has let go of us, or died
 
     # Imports
 
@@ -67,31 +54,31 @@ class ForkServer:
 
         wishes: dict[str, list[str]] = {kind: [] for kind in ASKED}
         while not wishes[channel.PRELOAD]:
-            for kind, *words in self._receive():
+            for kind, *words in self._pipes.wait():
                 wishes[kind] += words
         if _thread._count():  # of sitecustomize, say
-            self._report(channel.UNFIT, "Python starts a thread before the program begins")
+            self._pipes.report(channel.UNFIT, "Python starts a thread before the program begins")
         was_batch = _schedule(os.SCHED_OTHER, os.SCHED_BATCH)  # nobody waits for us
         self._imports.began = _origin.STARTED
-        self._imports.begin(lambda path, read: self._report(channel.FILE, str(read), path))
+        self._imports.begin(lambda path, read: self._pipes.report(channel.FILE, str(read), path))
         for path, read in self._imports.so_far(_origin.STARTED):
-            self._report(channel.FILE, str(read), path)
+            self._pipes.report(channel.FILE, str(read), path)
         outside = Outside(wishes[channel.OUTSIDE], wishes[channel.INSIDE])
         guard = Guard(self._imports, outside, wishes[channel.COLD])
         silence = ("ignore", None, Warning, None, 0)  # the first run has warned already
         warnings.filters.insert(0, silence)  # type: ignore[attr-defined]
         for name in wishes[channel.PRELOAD]:
-            self._report(channel.LOADING, name)
+            self._pipes.report(channel.LOADING, name)
             guard.load(name)
         guard.dismiss()
         # Not one that is merely equal: a package may want silence, too.
         warnings.filters[:] = [one for one in warnings.filters if one is not silence]  # type: ignore[index]
         for name, why in guard.left_out.items():
-            self._report(channel.LEFT_OUT, name, why)
+            self._pipes.report(channel.LEFT_OUT, name, why)
         if was_batch:
             _schedule(os.SCHED_BATCH, os.SCHED_OTHER)
         self._get_ready(outside)
-        self._report(channel.READY)
+        self._pipes.report(channel.READY)
 
     def _get_ready(self, outside: Outside) -> None:
         if "socket" in sys.modules:
@@ -114,7 +101,7 @@ class ForkServer:
         if between == 0:
             program = _fork_quietly()
             if program == 0:
-                for descriptor in (receiver, sender, *self._own()):
+                for descriptor in (receiver, sender, *self._pipes.numbers):
                     os.close(descriptor)
                 self._imports.forget_writes()
                 return _process.mode_for(pipes, warm=True)
@@ -127,15 +114,12 @@ class ForkServer:
         os.close(receiver)
         if not told:
             raise ChildProcessError("there is no room for another process")
-        self._report(channel.FORKED, told.decode())
+        self._pipes.report(channel.FORKED, told.decode())
         return None
-
-    def _own(self) -> tuple[int, ...]:
-        return self._reports, self._requests, self._service
 
     def _receive_pipes(self) -> list[int]:
         # Not `socket`: the program may not have imported it.
-        service = _socket.socket(fileno=self._service)
+        service = _socket.socket(fileno=self._pipes.service[0])
         try:
             space = _socket.CMSG_SPACE(4 * MOST_PIPES)
             _, ancillary, _, _ = service.recvmsg(64, space)

@@ -14,7 +14,7 @@ import time
 
 from .. import _process
 from . import channel
-from .channel import Record, Records, pack
+from .channel import MOST_AT_ONCE, Record, Records, pack
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of the program's first start
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 PIPE_SIZE = 1 << 20  # bytes: a program imports thousands of files before we may come to read
 
 NOTHING: Mapping[str, int] = {}
-MOST_AT_ONCE = 1 << 16  # bytes that the program reads at one go
 # Where Python reads the .pth files as it starts: one that waits knows nothing of later ones.
 INSTALLED = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
 
@@ -126,7 +125,7 @@ class Run:
 
     def _receive(self) -> list[Record]:
         try:
-            data = os.read(self.reports, 1 << 16)
+            data = os.read(self.reports, MOST_AT_ONCE)
         except BlockingIOError:
             return []
         self.has_hung_up = not data
