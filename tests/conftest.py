@@ -39,7 +39,7 @@ if sys.platform != "win32":
 
 WARMING = 4  # seconds; a program that ends by a signal never tells what it has imported
 SETTLED = 1.0  # seconds without a stir, after which a program counts as idle
-DEADLINE = 30  # seconds; generous, since it only matters when something is wrong
+DEADLINE = 60  # seconds; generous, since it only matters when something is wrong
 
 # A program on an event loop: says "ready VALUE" when the loop turns.
 LOOP = """

@@ -13,7 +13,7 @@ from tornado.ioloop import IOLoop
 
 from evreload._mailbox import Mailbox
 
-DEADLINE = 30  # seconds
+DEADLINE = 60  # seconds
 
 
 class Box:

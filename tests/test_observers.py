@@ -25,7 +25,7 @@ from evreload._watching.observers import EVERYWHERE, News, Observers, mounts
 from evreload._watching.observers.native import Native
 from evreload._watching.observers.polling import Polling
 
-DEADLINE = 30  # seconds
+DEADLINE = 60  # seconds
 CHECK_TIME = 0.02  # seconds
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux's own")

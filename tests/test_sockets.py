@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import WAYS, Clients, free_port
+from conftest import DEADLINE, WAYS, Clients, free_port
 
 from evreload._command.sockets import CLAIM, KEEP, Keeper, Shelf, _become, _key, _pack
 
@@ -129,7 +129,7 @@ UVLOOP = ASYNCIO + "import uvloop\nuvloop.run(main())\n"
 ASYNCIO += "asyncio.run(main())\n"
 
 
-def ask(port, path="/", timeout=30):
+def ask(port, path="/", timeout=DEADLINE):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     with contextlib.closing(connection):
         connection.request("GET", path)
@@ -139,7 +139,7 @@ def ask(port, path="/", timeout=30):
 @contextlib.contextmanager
 def asked(port, path="/", host="127.0.0.1", **headers):
     """Ask, and return at once what waits for the answer."""
-    connection = http.client.HTTPConnection(host, port, timeout=30)
+    connection = http.client.HTTPConnection(host, port, timeout=DEADLINE)
     with contextlib.closing(connection):
         connection.request("GET", path, headers=headers)
         yield lambda: connection.getresponse().read()
@@ -147,7 +147,7 @@ def asked(port, path="/", host="127.0.0.1", **headers):
 
 def until(port, value, path="/"):
     """Ask until the answer is *value*; return the process that gave it."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + DEADLINE
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError, http.client.HTTPException):
             answer, _, pid = ask(port, path).partition(" ")
@@ -367,7 +367,7 @@ def test_workers_answer_the_requests_in_progress(app, port, how):
 
 def test_an_idle_client_may_come_anew_while_others_are_being_answered(app, port):
     start(app, port, TORNADO, "--grace", "600")
-    slow, kept = (http.client.HTTPConnection("127.0.0.1", port, timeout=30) for _ in range(2))
+    slow, kept = (http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE) for _ in range(2))
     with contextlib.closing(slow), contextlib.closing(kept):
         slow.request("GET", "/?sleep=5")
         kept.request("GET", "/")
@@ -411,7 +411,7 @@ def assert_not_waited_for(app, port):
 
 def test_an_event_stream_holds_nothing_up(app, port):
     start(app, port, TORNADO, "--grace", "600")
-    stream = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    stream = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
     stream.request("GET", "/events")
     assert stream.getresponse().readline() == b"data: first\n"
     restart(app, port, 1)
@@ -427,7 +427,7 @@ def test_a_websocket_holds_nothing_up(app, port, way):
     app.start(*way, *(["--grace", "600"] if way else []), "app.py", str(port))
     until(port, 0)
     app.armed()
-    talk = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    talk = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
     with contextlib.closing(talk):
         talk.request("GET", "/talk", headers=UPGRADE)
         assert talk.getresponse().status == 101
@@ -506,7 +506,7 @@ asyncio.run""",
     start(app, port, two)
     ask(other)
     restart(app, port, 1)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + DEADLINE
     while is_open(other):
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -15,7 +15,7 @@ from evreload._watching import git, settling, watcher
 from evreload._watching.observers import EVERYWHERE, News
 from evreload._watching.watcher import Want, Watcher
 
-DEADLINE = 30  # seconds
+DEADLINE = 60  # seconds
 
 
 class Silence:
