@@ -18,9 +18,9 @@ def test_the_environment_says_whether_to_poll(monkeypatch, variable, said):
     else:
         monkeypatch.setenv("EVRELOAD_POLL", variable)
     assert _settings.poll_by_environment() is said
-    assert _settings.checked().poll is bool(said)
-    assert _settings.checked(poll=True).poll is True
-    assert _settings.checked(poll=False).poll is False
+    assert _settings.start().poll is bool(said)
+    assert _settings.start(poll=True).poll is True
+    assert _settings.start(poll=False).poll is False
 
 
 def test_the_environment_goes_before_the_project_and_options_before_it(tmp_path, monkeypatch):

@@ -420,7 +420,7 @@ def test_an_event_stream_holds_nothing_up(app, port):
 
 @WAYS
 def test_a_websocket_holds_nothing_up(app, port, way):
-    program = TORNADO if way else IN_PLACE.replace("start()", "start(grace=600_000)")
+    program = TORNADO if way else IN_PLACE.replace("start()", "start(grace=600)")
     program = program.replace('("/", Page)', '("/", Page), ("/talk", Talk)')
     app.write("helper.py", "VALUE = 0")
     app.write("app.py", TALK + program)
@@ -605,7 +605,7 @@ def test_in_place_who_connects_while_the_program_is_broken_is_answered_later(app
 
 def test_in_place_what_breaks_while_requests_are_answered_lets_others_in_again(app, port):
     slow = IN_PLACE.replace("await asyncio.sleep(sleep)", AWAITS_GO)
-    start_in_place(app, port, slow.replace("start()", "start(grace=600_000)"))
+    start_in_place(app, port, slow.replace("start()", "start(grace=600)"))
     pid = until(port, 0)
     with asked(port, "/?sleep=1") as answer:
         app.line("asked")

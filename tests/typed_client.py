@@ -30,7 +30,7 @@ def begin(io_loop: object) -> None:
     evreload.install()
     evreload.start()
     evreload.start(250)
-    evreload.start(check_time=250, debounce=5, poll=None, ignore=["*.log"], grace=1000)
+    evreload.start(check_time=250, debounce=5, poll=None, ignore=["*.log"], grace=1.5)
     evreload.start(ignore=("a", "b"), poll=True, debounce=0.5)
     evreload.watch("config.toml")
     evreload.watch(Path("templates"))

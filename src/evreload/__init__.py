@@ -58,7 +58,7 @@ if TYPE_CHECKING:
         debounce: float = 5,
         poll: bool | None = None,
         ignore: Iterable[str] = (),
-        grace: float = 1000,
+        grace: float = 1,
     ) -> None: ...
     @overload
     def start(io_loop: IOLoop, check_time: float = 500) -> None: ...
@@ -69,7 +69,7 @@ if TYPE_CHECKING:
 def start(*args: Any, **kwargs: Any) -> None:
     """Restart the process when a file it is made of changes.
 
-    ``start(check_time=500, *, debounce=5, poll=None, ignore=(), grace=1000)``
+    ``start(check_time=500, *, debounce=5, poll=None, ignore=(), grace=1)``
 
     Watches the file of every imported module, now and later, and what `watch` names. Returns at
     once: watching begins in the background, and what changes until then is not lost. May be
@@ -81,7 +81,7 @@ def start(*args: Any, **kwargs: Any) -> None:
     where there are events; by default the environment variable ``EVRELOAD_POLL`` decides.
     *ignore*: globs of paths that do not matter; one without a slash is matched against each part
     of a path. *grace*: how long requests that Tornado's servers are answering may take to be
-    finished before the restart, in milliseconds.
+    finished before the restart, in seconds.
 
     Raises TypeError or ValueError for an argument that is none of that. Where a restart is not
     possible (an interactive session, say), logs a warning that says why.
@@ -297,7 +297,7 @@ def _checked(*args: Any, **kwargs: Any) -> Settings:
     from . import _settings
 
     args, kwargs = _settings.without_loop(args, kwargs)
-    return _settings.checked(*args, **kwargs)
+    return _settings.start(*args, **kwargs)
 
 
 if not _is_off():

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 CHECK_TIME = 500  # milliseconds, as in Tornado
 DEBOUNCE = 5  # milliseconds
-GRACE = 1000  # milliseconds
+GRACE = 1.0  # seconds
 NO = ("off", "0", "no", "false")  # for a switch in the environment
 
 
@@ -48,7 +48,7 @@ class Options(NamedTuple):
     debounce: float = DEBOUNCE / 1000
     stop_signal: int = signal.SIGTERM
     stop_timeout: float = 2.0  # 0 for none
-    grace: float = GRACE / 1000
+    grace: float = GRACE
     keep_sockets: bool = True
     warm: bool = False
     cold: tuple[str, ...] = ()
@@ -57,7 +57,7 @@ class Options(NamedTuple):
     verbose: bool = False
 
 
-def checked(
+def start(
     check_time: float = CHECK_TIME,
     *,
     debounce: float = DEBOUNCE,
@@ -65,22 +65,25 @@ def checked(
     ignore: Iterable[str] = (),
     grace: float = GRACE,
 ) -> Settings:
-    """Return the settings for the arguments of `evreload.start`; see there."""
+    """Return the settings for the arguments of `evreload.start`; see there.
+
+    It has the same name, since that is what Python says of arguments it does not know.
+    """
     if isinstance(ignore, str) or not isinstance(ignore, Iterable):
-        raise TypeError(f"ignore must be several globs, not {ignore!r}")
+        raise TypeError(f"ignore must be a list of globs, such as ['*.log'], not {ignore!r}")
     globs = tuple(ignore)
     if not all(isinstance(glob, str) for glob in globs):
-        raise TypeError(f"ignore must be globs, not {globs!r}")
+        raise TypeError(f"ignore must be a list of globs, such as ['*.log'], not {ignore!r}")
     if poll not in (None, True, False):
         raise TypeError(f"poll must be True, False or None, not {poll!r}")
     if poll is None:
         poll = poll_by_environment()
     return Settings(
-        check_time=seconds("check_time", check_time, at_least=1),
-        debounce=seconds("debounce", debounce, at_least=0),
+        check_time=_number("check_time", check_time, "milliseconds", at_least=1) / 1000,
+        debounce=_number("debounce", debounce, "milliseconds", at_least=0) / 1000,
         poll=bool(poll),
         ignore=globs,
-        grace=seconds("grace", grace, at_least=0),
+        grace=_number("grace", grace, "seconds", at_least=0),
     )
 
 
@@ -90,13 +93,12 @@ def poll_by_environment() -> bool | None:
     return told not in NO if told else None
 
 
-def seconds(name: str, milliseconds: object, *, at_least: int) -> float:
-    """Return *milliseconds* in seconds. Raises TypeError or ValueError, with the *name*."""
-    if not isinstance(milliseconds, (int, float)) or isinstance(milliseconds, bool):
-        raise TypeError(f"{name} must be a number of milliseconds, not {milliseconds!r}")
-    if not at_least <= milliseconds < float("inf"):
-        raise ValueError(f"{name} must be at least {at_least} millisecond(s), not {milliseconds!r}")
-    return milliseconds / 1000
+def _number(name: str, value: object, unit: str, *, at_least: int) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a number of {unit}, not {value!r}")
+    if not at_least <= value < float("inf"):
+        raise ValueError(f"{name} must be a number of {unit}, at least {at_least}, not {value!r}")
+    return value
 
 
 def without_loop(
