@@ -122,6 +122,59 @@ def test_install_reaches_what_was_imported_before(app):
     assert app.wait() == 0, app.output
 
 
+# Tornado's reloader runs already when ours takes its place.
+LATE = """
+import asyncio, gc, logging, sys
+logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stdout)
+import tornado.autoreload, tornado.ioloop, tornado.web
+import evreload, helper
+
+async def main():
+    tornado.autoreload.watch("data.txt")
+    tornado.autoreload.add_reload_hook(lambda: print("hook", helper.VALUE, flush=True))
+    tornado.web.Application(debug=True).listen(0, "127.0.0.1")
+    await asyncio.sleep(0)
+    {late}
+    await asyncio.sleep(0)
+    timers = [one for one in gc.get_objects() if type(one) is tornado.ioloop.PeriodicCallback]
+    assert not any(timer.is_running() for timer in timers)
+    print("ready", helper.VALUE, flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("late", ["evreload.start()", "evreload.install()"])
+def test_a_reloader_of_tornados_that_runs_is_taken_over(app, late):
+    app.write("helper.py", "VALUE = 1")
+    app.write("data.txt", "1")
+    app.write("app.py", LATE.format(late=late))
+    app.start("app.py")
+    app.line("ready 1")
+    app.armed(by_now=True)
+    app.write("helper.py", "VALUE = (")
+    app.line("SyntaxError: '(' was never closed; still running the previous version")
+    app.write("data.txt", "2")
+    app.write("helper.py", "VALUE = 2")
+    assert "data.txt" in app.line("restarting server")
+    app.line("hook 1")
+    app.line("ready 2")
+    assert app.count("hook") == 1
+
+
+def test_debug_mode_after_start_begins_no_second_reloader(app):
+    app.write("helper.py", "VALUE = 1")
+    app.write(
+        "app.py",
+        LATE.replace("{late}", "").replace(
+            "async def main():", "async def main():\n    evreload.start()"
+        ),
+    )
+    app.start("app.py")
+    app.line("ready 1")
+
+
 @pytest.mark.parametrize("how", ["command", "install"])
 def test_tornados_reload_and_wait(app, how):
     app.write(

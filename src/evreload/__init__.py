@@ -87,11 +87,15 @@ def start(*args: Any, **kwargs: Any) -> None:
     possible (an interactive session, say), logs a warning that says why.
 
     The contract is that of `tornado.autoreload.start`, whose older form, with an *io_loop*
-    first, still works but is deprecated: the current loop counts.
+    first, still works but is deprecated: the current loop counts. Should Tornado's reloader run
+    already, as by ``Application(debug=True)``, evreload takes its place, as by `install`.
     """
     settings = _checked(*args, **kwargs)
     if not _is_off():
+        from . import _tornado
+
         _story().start(settings)
+        _tornado.take_over()
 
 
 def wait() -> None:
@@ -209,8 +213,9 @@ def install() -> None:
     """Put evreload in the place of `tornado.autoreload`, in this process.
 
     From then on ``Application(debug=True)`` and ``tornado.autoreload.start``, ``wait``,
-    ``watch``, ``add_reload_hook`` and ``_reload`` are evreload's. Names that were imported from
-    `tornado.autoreload` before are bound to what they were.
+    ``watch``, ``add_reload_hook`` and ``_reload`` are evreload's. Files, hooks, and a reloader
+    that runs are taken over. Names that were imported from `tornado.autoreload` before are bound
+    to what they were.
     """
     from . import _tornado
 
