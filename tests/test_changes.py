@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import git, nothing_else, replace, restarted, runner
+from conftest import WAYS, git, nothing_else, replace, restarted, runner
 
 OPTIONAL = """
 try:
@@ -451,7 +451,7 @@ def test_a_flip_before_the_first_look_is_not_lost(app, run):
 
 
 def test_a_program_that_writes_the_same_source_whenever_it_starts(app, run):
-    app.write("generated.py", "VALUE = 1")
+    app.write("generated.py", "VALUE = 22")
     run("import generated; open('generated.py', 'w').write('VALUE = 1')", "generated.VALUE")
     restarted(app, "generated.py")
     nothing_else(app)
@@ -469,6 +469,35 @@ def test_a_program_that_writes_another_source_whenever_it_starts(app, run):
     nothing_else(app)
     os.utime(app.path("generated.py"))
     app.line(app.path("generated.py") + " modified")
+
+
+@WAYS
+@pytest.mark.parametrize("poll", [False, True])
+@pytest.mark.parametrize("late", [0.2, 2.5])
+def test_a_program_that_writes_a_module_and_imports_it_while_it_serves(app, way, poll, late):
+    body = f"""
+async def generate():
+    await asyncio.sleep({late})
+    with open("generated.py", "w") as file:
+        file.write("VALUE = 1" + "#" * evreload.generation())  # or stale bytecode would run
+    import generated
+    print("generated", flush=True)
+
+start = evreload.start
+def start_and_generate(**arguments):
+    start(**arguments)
+    asyncio.get_running_loop().task = asyncio.create_task(generate())
+evreload.start = start_and_generate
+"""
+    run = runner(app, way=way, poll=poll)
+    run(body, "1")
+    app.said("generated")
+    nothing_else(app)
+    app.said("generated", times=2)
+    nothing_else(app)
+    app.said("generated", times=3)
+    app.write("generated.py", "VALUE = 1")
+    restarted(app, "generated.py")
 
 
 # 13

@@ -141,7 +141,7 @@ MAY_IMPORT = {
     },
     "_command/channel": {"_process"},
     "_process": {"_origin"},
-    "_command/run": {"_command/channel", "_process", "_settings"},
+    "_command/run": {"_command/channel", "_modules", "_process", "_settings"},
     "_command/ending": {
         "_command/channel",
         "_console",

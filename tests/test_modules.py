@@ -106,6 +106,52 @@ def test_code_that_is_run_without_an_import_is_told(run):
     assert {"late.py", "other.py", "early.py"} <= set(notes)
 
 
+def test_what_does_not_compile_is_told(run):
+    """The program may catch that, and go on; nothing of the file ever runs."""
+    (run.directory / "late.py").write_text("VALUE = (")
+    notes, _, _ = run(
+        """
+        try:
+            import late
+        except SyntaxError:
+            pass
+        """
+    )
+    assert notes["late.py"]
+
+
+def test_a_script_by_any_name_is_told(run):
+    (run.directory / "script").write_text("")
+    notes, _, _ = run(
+        """
+        from evreload._program import _run_script
+        _run_script(os.path.abspath("script"))
+        """
+    )
+    assert notes["script"]
+
+
+def test_what_was_read_is_known_by_its_content(run):
+    notes, _, _ = run(
+        """
+        import late
+        here = os.path.abspath("late.py")
+        notes["before"] = imports.has_read(here)
+        with open(here, "w") as file:
+            file.write("VALUE = 1")
+        notes["edited"] = imports.has_read(here)
+        notes["never read"] = imports.has_read(os.path.abspath("other.py"))
+        notes["missing"] = imports.has_read(os.path.abspath("missing.py"))
+        """
+    )
+    assert [notes[name] for name in ("before", "edited", "never read", "missing")] == [
+        True,
+        False,
+        False,
+        False,
+    ]
+
+
 def test_a_way_up_from_behind_a_link_is_the_one_that_was_read(run):
     real = run.directory / "real"
     (real / "bin").mkdir(parents=True)

@@ -6,6 +6,7 @@ program itself, so it imports next to nothing.
 
 from __future__ import annotations
 
+import _imp
 import os
 import sys
 import time
@@ -34,6 +35,7 @@ WRITING = os.O_WRONLY | os.O_RDWR
 # Where Python's own loaders are from: of files, of bytecode, of archives, of what is built in.
 LOADERS = ("_frozen_importlib", "_frozen_importlib_external", "zipimport")
 CODE = (".py", ".pyw", ".pyc", ".so", ".pyd")
+KEY = 0  # of the hashes, which are compared by several processes
 
 
 class Imports:
@@ -55,6 +57,7 @@ class Imports:
         self._asked: dict[str, int] = {}  # names of modules whose files are known: identities
         self._missed: set[str] = set()
         self._compiled: dict[str, int] = {}
+        self._contents: dict[str, str] = {}  # of the files that were compiled, by hash
         self._written: set[str] = set()
         self._spawned = False
         self._listeners: dict[str, Listener | None] = {
@@ -138,6 +141,14 @@ class Imports:
         """Whether the program, or one that it ran, may have written *path* as it started."""
         return self._spawned or path in self._written
 
+    def content(self, path: str) -> str:
+        """Return the hash of what was read from *path*; empty if its bytecode was."""
+        return self._contents.get(path, "")
+
+    def has_read(self, path: str) -> bool:
+        """Whether what runs is what *path* holds now."""
+        return holds(path, self.content(path))
+
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         if listener := self._listeners.get(event):
             try:
@@ -155,9 +166,18 @@ class Imports:
             self._ran(arguments[1])
 
     def _on_compile(self, arguments: tuple[Any, ...]) -> None:
-        name = arguments[1]
-        if type(name) is str and name.endswith(".py"):
-            # The file was read just before; it runs only after it was compiled.
+        code, name = arguments
+        if type(name) is not str:
+            return
+        # The file was read just before; it runs only after it was compiled.
+        if type(code) is bytes and (name.endswith(".py") or os.path.isfile(name)):
+            # As importlib gives it. It is told now: it may not compile, and then never runs.
+            path = absolute(name)
+            self._contents[path] = _hash(code)
+            if name not in self._known:
+                self._known.add(name)
+                self._tell(path, time.time_ns())
+        elif name.endswith(".py"):
             self._compiled[name] = time.time_ns()
 
     def _on_open(self, arguments: tuple[Any, ...]) -> None:
@@ -247,6 +267,23 @@ def imported() -> Iterator[tuple[str, bool, list[str]]]:
 
 def _places(spec: ModuleSpec) -> Iterable[str]:
     return spec.submodule_search_locations or ()
+
+
+def holds(path: str, content: str) -> bool:
+    """Whether *path* holds what has the hash *content*, as `Imports.content` gives it."""
+    if not content:
+        return False
+    try:
+        with open(path, "rb") as file:
+            return _hash(file.read()) == content
+    except OSError:
+        return False
+
+
+def _hash(source: bytes) -> str:
+    # Python's own, for bytecode that is checked by it: every other has to be imported.
+    hashed: bytes = _imp.source_hash(KEY, source)
+    return hashed.hex()
 
 
 def absolute(path: str) -> str:

@@ -217,6 +217,7 @@ class Reloader:
             self._on_changes,
             debounce=settings.debounce,
             excused=self._is_excused,
+            has_read=self._imports.has_read,
             ignored=patterns.by_globs(settings.ignore),
         )
         self._broken: Broken = Broken(watcher.is_wanted)

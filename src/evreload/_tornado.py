@@ -65,7 +65,7 @@ def stand_in() -> None:
 
 
 def _is_ours(autoreload: ModuleType | None) -> bool:
-    return getattr(autoreload, "start", None) is evreload.start
+    return getattr(autoreload, "start", None) is OURS["start"]
 
 
 def _stop_its_timers(autoreload: ModuleType) -> None:

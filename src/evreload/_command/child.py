@@ -203,7 +203,8 @@ class Child:
         self._pipes.report(channel.MODULES)
 
     def _note(self, path: str, read: int) -> None:
-        self._pipes.report(channel.FILE, str(read), path)
+        content = self._imports.content(path)
+        self._pipes.report(channel.FILE, str(read), path, *([content] if content else []))
         if MULTIPROCESSING in path:
             self._follow_spawned()
 

@@ -13,6 +13,7 @@ import sys
 import time
 
 from .. import _process
+from .._modules import holds
 from . import channel
 from .channel import MOST_AT_ONCE, Record, Records, pack
 
@@ -48,7 +49,7 @@ class Run:
         *loaded* are the files that it has read by then, and when.
         """
         self.loaded = loaded
-        self.files: dict[str, None] = {}  # that it has read since, in order
+        self.files: dict[str, str] = {}  # that it has read since, in order; their contents
         self.modules: list[Record] = []  # that it has imported, after it was asked
         self.has_begun = False
         self.has_bound = False
@@ -139,7 +140,7 @@ class Run:
         elif kind == channel.SPAWNED:
             self._may_have_written_anything = True
         elif kind == channel.FILE:
-            self.files.setdefault(words[1])
+            self.files[words[1]] = "".join(words[2:]) or self.files.get(words[1], "")
         elif kind == channel.MODULE:
             self.modules.append(tuple(words))
         elif kind == channel.BOUND:
@@ -166,6 +167,13 @@ class Run:
         # It is told before it is done; but the event of it may have been read first.
         signs = ((channel.WROTE, path), (channel.SPAWNED,))
         return any(record in signs for record in self.peek())
+
+    def has_read(self, path: str) -> bool:
+        """Whether what it runs is what *path* holds now."""
+        for record in self.peek():
+            if record[0] == channel.FILE and record[2] == path:
+                return holds(path, "".join(record[3:]))
+        return holds(path, self.files.get(path, ""))
 
     def ask_for_modules(self) -> None:
         """Have it tell what it has imported; in vain if it waits for a signal, any signal."""

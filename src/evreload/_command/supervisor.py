@@ -64,7 +64,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Supervise until the end; return the status to exit with."""
-        status = asyncio.run(self._supervise())
+        status = asyncio.run(self._supervise(), debug=False)
         self._run.close()
         return status
 
@@ -103,6 +103,7 @@ class Supervisor:
             self._restart_for,
             debounce=options.debounce,
             excused=self._is_excused,
+            has_read=self._has_read,
             ignored=patterns.by_globs(options.ignore),
             left_out=self._gitignore.rule if options.gitignore else lambda path: None,
         )
@@ -134,6 +135,10 @@ class Supervisor:
         if not may_be_own and not self._watcher.may_be_known(path):
             return False  # somebody saved or touched it
         return self._handover.excused(path, may_be_own=may_be_own)
+
+    def _has_read(self, path: str) -> bool:
+        self._reports.read_soon()  # what is peeked at
+        return self._run.has_read(path)
 
     # What the program tells
 

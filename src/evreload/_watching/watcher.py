@@ -22,6 +22,7 @@ from .settling import Settling
 
 SLICE = 0.002  # seconds of surveying before the loop gets its turn
 UNKNOWN = Fingerprint(-1, -1, -1, -1)
+SLACK = 20_000_000  # nanoseconds; a time of reading is told earlier than it was, to be safe
 NEW = 0  # nanoseconds since the epoch: older than whatever the program knows
 
 Changes = dict[str, Fingerprint | None]
@@ -51,8 +52,9 @@ class Watcher:
     *connect* makes the observers, whenever there are none. *deliver* is called on the loop with
     all changes, after *debounce* seconds of quiet. What changed before the program was up, or
     may have changed before it was watched, is put to *excused* first: the program may have
-    written it, and would do so again. *ignored* tells by which rule a path never matters,
-    *left_out* by which it doesn't just for lying in a tree.
+    written it, and would do so again. *has_read* tells whether the program has read what is in
+    a file now, which is asked of what changed just before it was read. *ignored* tells by which
+    rule a path never matters, *left_out* by which it doesn't just for lying in a tree.
     """
 
     def __init__(
@@ -62,12 +64,14 @@ class Watcher:
         *,
         debounce: float,
         excused: Callable[[str], bool],
+        has_read: Callable[[str], bool] = lambda path: False,
         ignored: Ignored,
         left_out: Ignored = lambda path: None,
     ) -> None:
         self._connect = connect
         self._deliver = deliver
         self._excused = excused
+        self._has_read = has_read
         self._ignored = ignored
         self._left_out: Ignored = lambda path: by_default(path) or ignored(path) or left_out(path)
         self._routes = Routes()
@@ -100,6 +104,8 @@ class Watcher:
             return
         if not known or want.explicit:
             self._todo[want.path] = None
+        if known and want.path not in self._by_this_run:
+            known = known._replace(since=want.since)  # the run before has read it earlier
         self._wanted[want.path] = want.together_with(known) if known else want
         self._by_this_run.add(want.path)
 
@@ -332,7 +338,7 @@ class Watcher:
             if now == self._running[path] or (now is None and path not in self._in_trees):
                 self._candidates.discard(path)
                 self._forget_if_gone(path, now)
-            elif self._is_early(path, here) and self._excused(path):
+            elif self._is_known(path, here):
                 self._running[path] = now
                 self._candidates.discard(path)
             else:
@@ -343,6 +349,13 @@ class Watcher:
             self._delivered = delivery
             self._deliver(changes)
 
+    def _is_known(self, path: str, here: Status | None) -> bool:
+        """Whether the program runs what is there, or would only write it again."""
+        is_early = self._is_early(path, here)
+        if (is_early or self._precedes_reading(path, here)) and self._has_read(path):
+            return True
+        return is_early and self._excused(path)
+
     def _is_early(self, path: str, here: Status | None) -> bool:
         if here is None:
             return path in self._early
@@ -350,3 +363,9 @@ class Watcher:
             return True
         # Told late, that is. What is older was moved here, or linked to, who knows when.
         return self._began <= here.ctime_ns and (self._up is None or here.ctime_ns < self._up)
+
+    def _precedes_reading(self, path: str, here: Status | None) -> bool:
+        """Whether this run of the program has read *path* after it changed, or is yet to."""
+        if here is None or path not in self._wanted:
+            return False
+        return path not in self._by_this_run or here.ctime_ns <= self._wanted[path].since + SLACK
