@@ -265,6 +265,15 @@ def test_every_figure_of_the_readme_was_measured():
             assert row[column] == measured[contender][column], (contender, column)
 
 
+def test_the_cost_of_polling_was_measured():
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    told = re.search(r"With (\S+) modules this takes (\S+) ms of processor time a minute", readme)
+    assert told
+    report = (ROOT / "benchmarks" / "README.md").read_text()
+    measured = table(report, f"**Idle: {told[1]} modules**")["tornado.autoreload"]
+    assert told[2] == measured["CPU, ms a minute"]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_python_block_compiles(page):
     for block in fenced(page, "python"):

@@ -139,6 +139,7 @@ SERVED = {
     "python -m evreload -m quart --app app run --no-reload": Served(
         "quart", "quart", "--port {port}"
     ),
+    "python -m evreload manage.py runserver --noreload": Served("django", "django", "{port}"),
     "python -m evreload -w templates/ manage.py runserver --noreload": Served(
         "django", "django", "{port}"
     ),
@@ -155,6 +156,7 @@ SERVED = {
 }
 
 TESTING = {
+    "python -m evreload -m pytest -x",
     "python -m evreload -w tests/ -m pytest -x",
     "python -m evreload --until-success -m pytest -x",
     "python -m evreload -w src/ -w tests/ -m pytest -n 4",
