@@ -28,6 +28,7 @@ FOREIGN = {
     "--debounce-interval",
     "--debug",
     "--delay",
+    "--exclude-patterns",
     "--group",
     "--no-reload",
     "--noreload",
@@ -163,7 +164,7 @@ def test_every_public_name_has_a_heading_in_the_guide(public):
     assert any(f"`{public}(" in heading for heading in headings)
 
 
-def test_the_map_of_the_house_is_complete():
+def test_the_list_of_modules_is_complete():
     page = (DOCS / "how-it-works.md").read_text()
     mapped = re.findall(r"^\|(?:[ \w]*\|)? `([\w/]+(?:\.py|/))` \|", page, re.MULTILINE)
     files = [str(path.relative_to(HOUSE)) for path in HOUSE.rglob("*.py")]
@@ -263,6 +264,15 @@ def test_every_figure_of_the_readme_was_measured():
         measured = table(report, title)
         for contender, row in shown.items():
             assert row[column] == measured[contender][column], (contender, column)
+
+
+def test_the_cost_of_polling_was_measured():
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    told = re.search(r"With (\S+) modules this takes (\S+) ms of processor time a minute", readme)
+    assert told
+    report = (ROOT / "benchmarks" / "README.md").read_text()
+    measured = table(report, f"**Idle: {told[1]} modules**")["tornado.autoreload"]
+    assert told[2] == measured["CPU, ms a minute"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

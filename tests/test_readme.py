@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
+import socket
 import subprocess
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from conftest import DEADLINE, free_port, page_at
@@ -71,6 +73,17 @@ def test_broken_code_leaves_the_page_answering(app, tried):
     line = app.line("SyntaxError")
     assert line.endswith("; still running the previous version")
     assert "Good " in page_at(tried)
+
+
+def test_an_error_at_import_has_the_page_wait_for_the_fix(app, tried):
+    app.write("examples/server/greeting.py", "1 / 0")
+    app.line("ZeroDivisionError")
+    app.line("waiting for a change")
+    address = urlsplit(tried)
+    with socket.create_connection((address.hostname, address.port), timeout=DEADLINE) as visitor:
+        visitor.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        app.write("examples/server/greeting.py", "def greet(now): return 'Welcome back'")
+        assert b"Welcome back" in visitor.makefile("rb").read()
 
 
 def test_a_template_shows_on_the_page(app, tried):

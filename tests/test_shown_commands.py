@@ -67,10 +67,11 @@ NOT_RUN = {
         INDEX,
         "test_release.py::test_it_installs_in_an_empty_environment",
     ),
-    "pkill -USR1 -f 'evreload server.py'": (
+    "pgrep -of 'evreload server.py'": (
         GLOBAL,
         "test_supervisor.py::test_sigusr1_restarts_by_hand",
     ),
+    "kill -USR1 PID": (GLOBAL, "test_supervisor.py::test_sigusr1_restarts_by_hand"),
     ".venv/bin/tox -e soak -- tests/test_soak.py tests/test_faults.py tests/test_no_refusal.py": (
         LONG,
         "test_soak.py::test_the_last_content_is_served_and_nothing_grows",
@@ -139,6 +140,7 @@ SERVED = {
     "python -m evreload -m quart --app app run --no-reload": Served(
         "quart", "quart", "--port {port}"
     ),
+    "python -m evreload manage.py runserver --noreload": Served("django", "django", "{port}"),
     "python -m evreload -w templates/ manage.py runserver --noreload": Served(
         "django", "django", "{port}"
     ),
@@ -155,6 +157,7 @@ SERVED = {
 }
 
 TESTING = {
+    "python -m evreload -m pytest -x",
     "python -m evreload -w tests/ -m pytest -x",
     "python -m evreload --until-success -m pytest -x",
     "python -m evreload -w src/ -w tests/ -m pytest -n 4",

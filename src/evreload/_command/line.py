@@ -112,10 +112,10 @@ def _parser() -> _Parser:
     add("-w", "--watch", action="append", metavar="PATH", help="watch a file or directory, too")
     add("-i", "--ignore", action="append", metavar="GLOB", help="do not restart for these paths")
     add("--no-gitignore", dest="gitignore", action="store_false",
-        help="in a watched directory, keep what .gitignore names")  # fmt: skip
+        help="also watch what .gitignore excludes")  # fmt: skip
     add("--until-success", action="store_true", help="end when the program ends with status 0")
-    add("--poll", action="store_true", help="look at the files instead of awaiting events")
-    add("--check-time", metavar="MS", help="how often to look, where events can't be had (500)")
+    add("--poll", action="store_true", help="poll files instead of waiting for events")
+    add("--check-time", metavar="MS", help="how often to poll, where there are no events (500)")
     add("--debounce", metavar="MS", help="how long files must have been quiet (5)")
     add("--stop-signal", metavar="NAME", help="what asks the program to end (SIGTERM)")
     add("--stop-timeout", metavar="SECONDS", help="kill it after this time; 0 for never (2)")
