@@ -129,10 +129,7 @@ def test_what_may_compile_for_all_we_know(file, source):
     assert compile_error(str(file)) is None
 
 
-def test_only_sources_are_compiled(file):
-    text = file.with_name("page.html")
-    text.write_text("(")
-    assert compile_error(str(text)) is None
+def test_what_is_gone_has_no_error(file):
     assert compile_error(str(file.with_name("missing.py"))) is None
 
 

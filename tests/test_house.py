@@ -152,7 +152,7 @@ MAY_IMPORT = {
         "_settings",
         "_watching/watcher",
     },
-    "_broken": {"_files", "_watching/watcher"},
+    "_broken": {"_console", "_files", "_watching/watcher"},
     "_watching/gitignore": {"pathspec"},
     "_watching/watcher": {
         "_files",

@@ -131,25 +131,32 @@ def test_a_script_by_any_name_is_told(run):
     assert notes["script"]
 
 
-def test_what_was_read_is_known_by_its_content(run):
+@pytest.mark.parametrize("begun", ["imports.has_started()", ""])
+@pytest.mark.parametrize("made", ["open(here, 'w').close()", "os.replace('other.py', here)"])
+def test_what_the_program_has_made_and_runs_is_known_by_its_content(run, begun, made):
     notes, _, _ = run(
-        """
-        import late
+        f"""
+        {begun}
+        def time_of(path):
+            return os.path.exists(path) and os.stat(path).st_ctime_ns
         here = os.path.abspath("late.py")
-        notes["before"] = imports.has_read(here)
+        known = notes["known"] = []
+        known.append(imports.has_made(here, time_of(here)))
+        {made}
+        known.append(imports.has_made(here, time_of(here)))
+        import late
+        known.append(imports.has_made(here, time_of(here)))
+        os.utime(here)
+        while not known.append(imports.has_made(here, time_of(here))) and known.pop():
+            os.utime(here)  # by the coarse clock that was no later than the import
         with open(here, "w") as file:
             file.write("VALUE = 1")
-        notes["edited"] = imports.has_read(here)
-        notes["never read"] = imports.has_read(os.path.abspath("other.py"))
-        notes["missing"] = imports.has_read(os.path.abspath("missing.py"))
+        known.append(imports.has_made(here, time_of(here)))
+        os.unlink(here)
+        known.append(imports.has_made(here, time_of(here)))
         """
     )
-    assert [notes[name] for name in ("before", "edited", "never read", "missing")] == [
-        True,
-        False,
-        False,
-        False,
-    ]
+    assert notes["known"] == [False, False, True, False, False]
 
 
 def test_a_way_up_from_behind_a_link_is_the_one_that_was_read(run):

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from ._console import name_some
 from ._files import compile_error
 from ._watching.watcher import Changes
 
@@ -18,13 +19,14 @@ logger = logging.getLogger("evreload")
 class Broken:
     """Remembers what was said of which file, so as not to say it again.
 
-    *runs* tells whether the program runs a file: what merely lies in a watched directory, as
-    samples for tests do, may be as broken as it likes.
+    *is_code* tells whether the program runs a file as Python source: what merely lies in a
+    watched directory, as samples for tests do, may be as broken as it likes.
     """
 
-    def __init__(self, runs: Callable[[str], bool]) -> None:
-        self._runs = runs
+    def __init__(self, is_code: Callable[[str], bool]) -> None:
+        self._is_code = is_code
         self._told: Changes = {}
+        self._considered: Changes = {}
 
     async def sound(
         self,
@@ -47,13 +49,17 @@ class Broken:
     async def _check(self, changes: Changes, consequence: str, name: Callable[[str], str]) -> bool:
         errors = []
         for path, fingerprint in changes.items():
-            if fingerprint and self._runs(path) and (error := compile_error(path)):
+            if fingerprint and self._is_code(path) and (error := compile_error(path)):
                 errors.append((path, error))
             await asyncio.sleep(0)  # one file at a time: the old program goes on serving
-        for path, error in errors:
-            if self._told.get(path) != changes[path]:
-                logger.error("%s; %s", describe(name(path), error), consequence)
+        new = [(path, error) for path, error in errors if self._told.get(path) != changes[path]]
+        for path, error in new:
+            logger.error("%s; %s", describe(name(path), error), consequence)
+        if errors and not new and changes != self._considered:
+            names = name_some(name(path) for path, _ in errors)
+            logger.error("%s still does not compile; %s", names, consequence)
         self._told = {path: changes[path] for path, _ in errors}
+        self._considered = changes
         return bool(errors)
 
 

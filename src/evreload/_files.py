@@ -103,10 +103,8 @@ def content_hash(path: str) -> str:
 def compile_error(path: str) -> SyntaxError | ValueError | None:
     """Return why the source file *path* does not compile, or None if it does.
 
-    What is no Python source, or cannot be read any more, has no error.
+    What cannot be read any more has no error.
     """
-    if not path.endswith((".py", ".pyw")):
-        return None
     try:
         with open(path, "rb") as file:
             source = file.read()

@@ -57,14 +57,15 @@ class Imports:
         self._asked: dict[str, int] = {}  # names of modules whose files are known: identities
         self._missed: set[str] = set()
         self._compiled: dict[str, int] = {}
-        self._contents: dict[str, str] = {}  # of the files that were compiled, by hash
+        self._sources: dict[str, Source] = {}  # what was compiled
         self._written: set[str] = set()
         self._spawned = False
+        self._has_started = False
         self._listeners: dict[str, Listener | None] = {
             "exec": self._on_exec,
             "import": self._on_import,
             "compile": self._on_compile,
-            "open": self._on_open_at_start,
+            "open": self._on_open,
             "os.rename": self._on_rename,
             **dict.fromkeys(SPAWNS, self._on_spawn),
         }
@@ -127,9 +128,9 @@ class Imports:
             yield path, unknown
 
     def has_started(self) -> None:
-        """Take no interest any more in what the program writes: it is up."""
-        self._listeners["open"] = self._on_open
-        for event in ("os.rename", *SPAWNS):
+        """Take no interest any more in what the program writes, but for code: it is up."""
+        self._has_started = True
+        for event in SPAWNS:
             self._listeners.pop(event, None)
 
     def forget_writes(self) -> None:
@@ -143,11 +144,15 @@ class Imports:
 
     def content(self, path: str) -> str:
         """Return the hash of what was read from *path*; empty if its bytecode was."""
-        return self._contents.get(path, "")
+        return self._sources[path].content if path in self._sources else ""
 
-    def has_read(self, path: str) -> bool:
-        """Whether what runs is what *path* holds now."""
-        return holds(path, self.content(path))
+    def has_made(self, path: str, changed: int) -> bool:
+        """Whether the program has itself written what it then read from *path*.
+
+        *changed* is when the file last was, in nanoseconds since the epoch.
+        """
+        source = self._sources.get(path)
+        return bool(source and self.may_have_written(path) and source.is_in(path, changed))
 
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         if listener := self._listeners.get(event):
@@ -172,32 +177,32 @@ class Imports:
         # The file was read just before; it runs only after it was compiled.
         if type(code) is bytes and (name.endswith(".py") or os.path.isfile(name)):
             # As importlib gives it. It is told now: it may not compile, and then never runs.
-            path = absolute(name)
-            self._contents[path] = _hash(code)
+            path, now = absolute(name), time.time_ns()
+            self._sources[path] = Source(_hash(code), now)
             if name not in self._known:
                 self._known.add(name)
-                self._tell(path, time.time_ns())
+                self._tell(path, now)
         elif name.endswith(".py"):
             self._compiled[name] = time.time_ns()
 
     def _on_open(self, arguments: tuple[Any, ...]) -> None:
-        name = arguments[0]
-        if type(name) is str and name.endswith(".pyc") and "__pycache__" not in name:
-            self._ran(name)
-
-    def _on_open_at_start(self, arguments: tuple[Any, ...]) -> None:
         name, _, flags = arguments
-        self._on_open(arguments)
-        if type(name) is str and type(flags) is int and flags & WRITING:
-            self._write(absolute(name))
-
-    def _write(self, path: str) -> None:
-        self._written.add(path)
-        self._wrote(path)
+        if type(name) is not str:
+            return
+        if name.endswith(".pyc") and "__pycache__" not in name:
+            self._ran(name)
+        if type(flags) is int and flags & WRITING:
+            self._write(name)
 
     def _on_rename(self, arguments: tuple[Any, ...]) -> None:
         if type(arguments[1]) is str:
-            self._write(absolute(arguments[1]))
+            self._write(arguments[1])
+
+    def _write(self, name: str) -> None:
+        if not self._has_started or name.endswith(CODE):
+            path = absolute(name)
+            self._written.add(path)
+            self._wrote(path)
 
     def _on_spawn(self, arguments: tuple[Any, ...]) -> None:
         self._spawned = True
@@ -269,21 +274,41 @@ def _places(spec: ModuleSpec) -> Iterable[str]:
     return spec.submodule_search_locations or ()
 
 
-def holds(path: str, content: str) -> bool:
-    """Whether *path* holds what has the hash *content*, as `Imports.content` gives it."""
-    if not content:
-        return False
-    try:
-        with open(path, "rb") as file:
-            return _hash(file.read()) == content
-    except OSError:
-        return False
+class Source:
+    """What was read from a file, by its hash, and when; in nanoseconds since the epoch."""
+
+    def __init__(self, content: str, read: int) -> None:
+        self.content = content
+        self._read = read
+
+    def is_in(self, path: str, changed: int) -> bool:
+        """Whether *path*, which last *changed* then, holds just that, and did when it was read."""
+        if changed > self._read:
+            return False
+        try:
+            with open(path, "rb") as file:
+                return _hash(file.read()) == self.content
+        except OSError:
+            return False
 
 
 def _hash(source: bytes) -> str:
     # Python's own, for bytecode that is checked by it: every other has to be imported.
     hashed: bytes = _imp.source_hash(KEY, source)
     return hashed.hex()
+
+
+def is_source(path: str) -> bool:
+    """Whether *path* is Python source, by its name."""
+    return path.endswith((".py", ".pyw"))
+
+
+def other_form(path: str) -> str | None:
+    """Return where the module in the source file *path* would be as a package, or as no package."""
+    directory, name = os.path.split(path)
+    if name == "__init__.py":
+        return directory + ".py"
+    return os.path.join(path.removesuffix(".py"), "__init__.py") if is_source(path) else None
 
 
 def absolute(path: str) -> str:
@@ -328,7 +353,19 @@ def traceback_files(error: BaseException) -> Iterable[str]:
         files.update(_frames(one.__traceback__))
         if isinstance(one, SyntaxError) and one.filename:
             files.add(one.filename)
+        files.update(_forgotten(one))
     return {absolute(path) for path in files if not path.startswith("<")}
+
+
+def _forgotten(error: BaseException) -> list[str]:
+    """Return where the `__init__.py` would be of a package that has none, and is blamed for it."""
+    if isinstance(error, ImportError):
+        package: object = sys.modules.get(error.name or "")
+    else:
+        package = getattr(error, "obj", None) if isinstance(error, AttributeError) else None
+    if type(package) is not ModuleType or package.__dict__.get("__file__"):
+        return []
+    return [os.path.join(place, "__init__.py") for place in package.__dict__.get("__path__", ())]
 
 
 def _frames(trace: TracebackType | None) -> Iterator[str]:

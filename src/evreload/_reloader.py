@@ -24,7 +24,7 @@ from ._console import KEPT, WAITING, name_some
 from ._grace import Grace
 from ._hooks import Hooks
 from ._mailbox import Mailbox
-from ._modules import Imports, source, traceback_files
+from ._modules import Imports, is_source, other_form, source, traceback_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -217,10 +217,11 @@ class Reloader:
             self._on_changes,
             debounce=settings.debounce,
             excused=self._is_excused,
-            has_read=self._imports.has_read,
+            has_made=self._imports.has_made,
+            other_form=other_form,
             ignored=patterns.by_globs(settings.ignore),
         )
-        self._broken: Broken = Broken(watcher.is_wanted)
+        self._broken: Broken = Broken(lambda path: is_source(path) and watcher.is_wanted(path))
         self._imports.began = self.handover.since
         self._imports.begin(lambda path, read: mailbox.put(Want(path, read)))
         return watcher

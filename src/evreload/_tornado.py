@@ -5,7 +5,6 @@ The program's threads. Imports Tornado only if it is asked to change what is the
 
 from __future__ import annotations
 
-import gc
 import sys
 from types import ModuleType
 
@@ -70,6 +69,8 @@ def _is_ours(autoreload: ModuleType | None) -> bool:
 
 def _stop_its_timers(autoreload: ModuleType) -> None:
     """Stop what looks at all files twice a second; only the loop knows of it."""
+    import gc
+
     from tornado.ioloop import PeriodicCallback
 
     for thing in gc.get_objects():

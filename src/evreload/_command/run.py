@@ -13,7 +13,7 @@ import sys
 import time
 
 from .. import _process
-from .._modules import holds
+from .._modules import TICK, Source
 from . import channel
 from .channel import MOST_AT_ONCE, Record, Records, pack
 
@@ -49,7 +49,8 @@ class Run:
         *loaded* are the files that it has read by then, and when.
         """
         self.loaded = loaded
-        self.files: dict[str, str] = {}  # that it has read since, in order; their contents
+        self.files: dict[str, None] = {}  # that it has read since, in order
+        self.sources: dict[str, Source] = {}  # what it has read from some of them
         self.modules: list[Record] = []  # that it has imported, after it was asked
         self.has_begun = False
         self.has_bound = False
@@ -140,7 +141,8 @@ class Run:
         elif kind == channel.SPAWNED:
             self._may_have_written_anything = True
         elif kind == channel.FILE:
-            self.files[words[1]] = "".join(words[2:]) or self.files.get(words[1], "")
+            self.files.setdefault(words[1])
+            self._heed_source(record)
         elif kind == channel.MODULE:
             self.modules.append(tuple(words))
         elif kind == channel.BOUND:
@@ -160,6 +162,11 @@ class Run:
             self.wishes.clear()
             self.loaded = NOTHING
 
+    def _heed_source(self, record: Record) -> None:
+        _, read, path, *content = record
+        if content:
+            self.sources[path] = Source(content[0], int(read) + TICK)
+
     def may_have_written(self, path: str) -> bool:
         """Whether *path* may have been written by the program as it started."""
         if self._may_have_written_anything or path in self._written:
@@ -168,12 +175,13 @@ class Run:
         signs = ((channel.WROTE, path), (channel.SPAWNED,))
         return any(record in signs for record in self.peek())
 
-    def has_read(self, path: str) -> bool:
-        """Whether what it runs is what *path* holds now."""
+    def has_made(self, path: str, changed: int) -> bool:
+        """Whether the program has itself written what it then read from *path*."""
         for record in self.peek():
-            if record[0] == channel.FILE and record[2] == path:
-                return holds(path, "".join(record[3:]))
-        return holds(path, self.files.get(path, ""))
+            if record[0] == channel.FILE:
+                self._heed_source(record)
+        source = self.sources.get(path)
+        return bool(source and self.may_have_written(path) and source.is_in(path, changed))
 
     def ask_for_modules(self) -> None:
         """Have it tell what it has imported; in vain if it waits for a signal, any signal."""

@@ -20,7 +20,7 @@ from .._broken import Broken
 from .._files import changed_since, forget_bytecode
 from .._handover import Handover
 from .._mailbox import Mailbox
-from .._modules import source
+from .._modules import is_source, other_form, source
 from .._settings import Options
 from .._watching import gitignore, patterns
 from .._watching.observers import News, Observers
@@ -103,11 +103,12 @@ class Supervisor:
             self._restart_for,
             debounce=options.debounce,
             excused=self._is_excused,
-            has_read=self._has_read,
+            has_made=self._has_made,
+            other_form=other_form,
             ignored=patterns.by_globs(options.ignore),
             left_out=self._gitignore.rule if options.gitignore else lambda path: None,
         )
-        self._broken = Broken(self._watcher.is_wanted)
+        self._broken = Broken(self._is_code)
         self._mailbox = Mailbox(IOLoop.current(), self._watcher.receive)
         self._want_by_options(self._run.since)
         self._watcher.survey()
@@ -136,9 +137,13 @@ class Supervisor:
             return False  # somebody saved or touched it
         return self._handover.excused(path, may_be_own=may_be_own)
 
-    def _has_read(self, path: str) -> bool:
-        self._reports.read_soon()  # what is peeked at
-        return self._run.has_read(path)
+    def _is_code(self, path: str) -> bool:
+        has_compiled = path in self._run.sources  # a script may have any name
+        return self._watcher.is_wanted(path) and (is_source(path) or has_compiled)
+
+    def _has_made(self, path: str, changed: int) -> bool:
+        self._reports.read_soon()  # what that peeks at
+        return self._run.has_made(path, changed)
 
     # What the program tells
 
@@ -293,12 +298,15 @@ class Supervisor:
             logger.exception("cannot start the program; waiting for a change")
 
     async def _replace_if_sound(self) -> None:
-        stance = self._stance()
-        considered = await self._broken.sound(lambda: self._changes, stance, _console.shorten)
+        considered: Changes | None = self._changes
+        if self._run.status is None:  # or there is nothing to protect
+            considered = await self._broken.sound(
+                lambda: self._changes, _console.KEPT, _console.shorten
+            )
         if considered is None:
             return
         if reason := _process.interpreter_missing():
-            logger.error("cannot restart: %s; %s", reason, stance)
+            logger.error("cannot restart: %s; %s", reason, self._stance())
             return
         if self._options.clear:
             _console.clear()

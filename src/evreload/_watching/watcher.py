@@ -22,7 +22,6 @@ from .settling import Settling
 
 SLICE = 0.002  # seconds of surveying before the loop gets its turn
 UNKNOWN = Fingerprint(-1, -1, -1, -1)
-SLACK = 20_000_000  # nanoseconds; a time of reading is told earlier than it was, to be safe
 NEW = 0  # nanoseconds since the epoch: older than whatever the program knows
 
 Changes = dict[str, Fingerprint | None]
@@ -52,9 +51,10 @@ class Watcher:
     *connect* makes the observers, whenever there are none. *deliver* is called on the loop with
     all changes, after *debounce* seconds of quiet. What changed before the program was up, or
     may have changed before it was watched, is put to *excused* first: the program may have
-    written it, and would do so again. *has_read* tells whether the program has read what is in
-    a file now, which is asked of what changed just before it was read. *ignored* tells by which
-    rule a path never matters, *left_out* by which it doesn't just for lying in a tree.
+    written it, and would do so again. *has_made* tells whether it has, and runs it. *ignored*
+    tells by which rule a path never matters, *left_out* by which it doesn't just for lying in a
+    tree.
+    *other_form* tells where a wanted file may turn up once it is gone.
     """
 
     def __init__(
@@ -64,14 +64,16 @@ class Watcher:
         *,
         debounce: float,
         excused: Callable[[str], bool],
-        has_read: Callable[[str], bool] = lambda path: False,
+        has_made: Callable[[str, int], bool] = lambda path, changed: False,
         ignored: Ignored,
         left_out: Ignored = lambda path: None,
+        other_form: Callable[[str], str | None] = lambda path: None,
     ) -> None:
         self._connect = connect
         self._deliver = deliver
         self._excused = excused
-        self._has_read = has_read
+        self._has_made = has_made
+        self._other_form = other_form
         self._ignored = ignored
         self._left_out: Ignored = lambda path: by_default(path) or ignored(path) or left_out(path)
         self._routes = Routes()
@@ -104,8 +106,6 @@ class Watcher:
             return
         if not known or want.explicit:
             self._todo[want.path] = None
-        if known and want.path not in self._by_this_run:
-            known = known._replace(since=want.since)  # the run before has read it earlier
         self._wanted[want.path] = want.together_with(known) if known else want
         self._by_this_run.add(want.path)
 
@@ -268,10 +268,21 @@ class Watcher:
             if here and self._may_have_changed(path, here):
                 self._running[path] = UNKNOWN  # it may have changed since the program read it
                 self._suspects[path] = now
+        if now is None and named and self._running[path]:
+            self._want_other_form(path)
         if self._running[path] != now:
             self._candidates.add(path)
         elif path not in self._candidates:
             self._forget_if_gone(path, now)
+
+    def _want_other_form(self, path: str) -> None:
+        """Watch what the program would read now that *path* is gone: it does not know that."""
+        other = self._other_form(path)
+        if other and other not in self._wanted:
+            self._wanted[other] = Want(other, NEW)
+            self._by_this_run.add(other)
+            self._running.setdefault(other, None)
+            self._todo[other] = None
 
     def _may_have_changed(self, path: str, here: Status) -> bool:
         """Whether *path* may be different from what the program has read, or missed."""
@@ -351,10 +362,9 @@ class Watcher:
 
     def _is_known(self, path: str, here: Status | None) -> bool:
         """Whether the program runs what is there, or would only write it again."""
-        is_early = self._is_early(path, here)
-        if (is_early or self._precedes_reading(path, here)) and self._has_read(path):
+        if path in self._wanted and here and self._has_made(path, here.ctime_ns):
             return True
-        return is_early and self._excused(path)
+        return self._is_early(path, here) and self._excused(path)
 
     def _is_early(self, path: str, here: Status | None) -> bool:
         if here is None:
@@ -363,9 +373,3 @@ class Watcher:
             return True
         # Told late, that is. What is older was moved here, or linked to, who knows when.
         return self._began <= here.ctime_ns and (self._up is None or here.ctime_ns < self._up)
-
-    def _precedes_reading(self, path: str, here: Status | None) -> bool:
-        """Whether this run of the program has read *path* after it changed, or is yet to."""
-        if here is None or path not in self._wanted:
-            return False
-        return path not in self._by_this_run or here.ctime_ns <= self._wanted[path].since + SLACK
