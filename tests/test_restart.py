@@ -267,10 +267,10 @@ def test_the_program_changed_everything_first(app, target):
 # What cannot begin again runs on
 
 RUNS_ON = """
-import asyncio, logging, sys
+import asyncio, logging, sys, types
 logging.basicConfig(format="%(message)s", stream=sys.stdout)
-import evreload
 {odd}
+import evreload
 
 async def main():
     evreload.start()
@@ -282,6 +282,13 @@ asyncio.run(main())
 """
 
 
+KERNEL = """
+class IPKernelApp:
+    initialized = classmethod(lambda cls: True)
+sys.modules['ipykernel.kernelapp'] = types.SimpleNamespace(IPKernelApp=IPKernelApp)
+"""
+
+
 @pytest.mark.parametrize(
     ("command", "odd", "reason"),
     [
@@ -290,7 +297,7 @@ asyncio.run(main())
         ("python /dev/stdin < app.py", "", "read from a stream"),
         ("python <(cat app.py)", "", "read from a stream"),
         ("python app.py", "sys.frozen = True", "frozen"),
-        ("python app.py", "sys.modules['ipykernel'] = sys", "Jupyter"),
+        ("python app.py", KERNEL, "Jupyter"),
         ("python app.py", "sys.ps1 = '>>> '", "interactive"),
     ],
 )
@@ -309,6 +316,23 @@ def test_an_interactive_session_says_why_and_runs_on(app):
     session.sendline("print(6 * 7)")
     session.expect_exact("42")
     session.close(force=True)
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        "sys.ps1 = '>>> '  # as code.interact(), pdb's `interact` and IPython.embed() leave it",
+        "sys.modules['ipykernel'] = sys  # imported, and no kernel runs",
+    ],
+)
+def test_what_only_resembles_a_session_is_restarted(app, then):
+    app.write("app.py", program("evreload.generation()", then=then))
+    app.start("app.py")
+    for n in range(2):
+        app.line(f"ready {n}")
+        restart(app, "app.py")
+    app.line("ready 2")
+    assert app.count("cannot restart") == 0
 
 
 # What outlives an exec

@@ -25,6 +25,7 @@ from ._grace import Grace
 from ._hooks import Hooks
 from ._mailbox import Mailbox
 from ._modules import Imports, source, traceback_files
+from ._workers import ADVICE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,8 +46,6 @@ MOST_WANTS = 100  # taken in before the loop gets its turn: a program imports by
 LET_GO = 0.002  # seconds until the first survey begins: `start` is to return before that
 
 CLAIMING = 1.0  # seconds the program has to bind its sockets again, once it is up
-
-ADVICE = "start the program with `python -m evreload`, which replaces them all"
 
 logger = logging.getLogger("evreload")
 
@@ -233,7 +232,7 @@ class Reloader:
     def _receive(self, mail: set[News | Want]) -> None:
         if self._watcher is None or self._mailbox is None:
             return
-        if reason := _obstacle():  # a fork has made this one worker of several
+        if reason := _workers.obstacle():  # a fork has made it one
             self._refuse(reason)
             self.stop()
             return
@@ -370,9 +369,7 @@ def _located(want: Want) -> Want:
 
 
 def _obstacle() -> str | None:
-    if _workers.number() is not None:
-        return f"it is one worker of several; {ADVICE}"
-    return _process.obstacle()
+    return _workers.obstacle() or _process.obstacle()
 
 
 def _current_loop() -> IOLoop:

@@ -7,6 +7,15 @@ from __future__ import annotations
 
 import sys
 
+ADVICE = "start the program with `python -m evreload`, which replaces them all"
+
+
+def obstacle() -> str | None:
+    """Return why this process cannot begin again, if that is since it is a worker."""
+    if number() is not None:
+        return f"it is one worker of several; {ADVICE}"
+    return None
+
 
 def number() -> int | None:
     """Return which worker this process is, from 0 on, if it is one."""
