@@ -536,6 +536,63 @@ ProcessPoolExecutor = functools.partial(concurrent.futures.ProcessPoolExecutor, 
     assert app.count("Warning") == 0
 
 
+MULTIPROCESSING = """
+import asyncio, logging, multiprocessing, sys, threading
+logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stdout)
+import evreload
+
+async def serve():
+    evreload.start()
+    evreload.reload()
+    names = {{thread.name for thread in threading.enumerate() if "evreload" in thread.name}}
+    return sorted(names - {{"evreload-seek"}})  # which looks out for the parent, after a fork
+
+def work(number):
+    return asyncio.run(serve())
+
+if __name__ == "__main__":
+    {start}
+    with multiprocessing.get_context("{method}").Pool(1) as pool:
+        print("threads", pool.map(work, [1, 2]), flush=True)
+"""
+METHODS = pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
+
+
+@METHODS
+@pytest.mark.parametrize("start", ["", "evreload.start()"])
+def test_a_child_of_multiprocessing_says_once_why_and_runs_on(app, method, start):
+    app.write("app.py", MULTIPROCESSING.format(method=method, start=start))
+    app.start("app.py")
+    assert app.line("threads") == "threads [[], []]"
+    assert app.wait() == 0
+    told = "evreload cannot restart this process: it is a child of multiprocessing"
+    assert app.count(told) == 3  # for start, and for reload each time
+
+
+@METHODS
+def test_an_unguarded_start_does_not_warn_in_each_child_of_multiprocessing(app, method):
+    start = f"""
+import multiprocessing
+context = multiprocessing.get_context("{method}")
+{{armed}}
+evreload.start()
+"""
+    then = """
+    await armed.event.wait()
+    pool = context.Pool(2)
+    print("made", pool.map(abs, [-1, -2]), flush=True)
+"""
+    text = program("evreload.generation()", start.format(armed=ARMED), then)
+    app.write("app.py", text.replace("asyncio.run", 'if __name__ == "__main__": asyncio.run'))
+    app.start("app.py")
+    for n in range(2):
+        app.line(f"ready {n}")
+        app.line("made [1, 2]")
+        save(app, "app.py")
+    app.line("ready 2")
+    assert app.count("cannot restart") == 0
+
+
 # Failure
 
 

@@ -88,9 +88,15 @@ class Reloader:
             self._rearm()
 
     def _refuse(self, reason: str) -> None:
-        """Say once why nothing will be reloaded; the first of several workers says it for all."""
-        level = logging.DEBUG if self._refused or _workers.number() else logging.WARNING
-        self._refused = True
+        """Say once why nothing will be reloaded; the first of several workers says it for all.
+
+        A child of multiprocessing that merely imports what calls `start` has nothing to say.
+        """
+        if _workers.is_being_prepared():
+            level = logging.DEBUG
+        else:
+            level = logging.DEBUG if self._refused or _workers.number() else logging.WARNING
+            self._refused = True
         logger.log(level, "evreload cannot restart this process: %s", reason)
 
     def wait(self, settings: Settings) -> None:
