@@ -22,7 +22,7 @@ from tornado.ioloop import IOLoop
 from . import _origin, _process, _workers
 from ._console import KEPT, WAITING, name_some
 from ._grace import Grace
-from ._hooks import Hooks
+from ._hooks import Hooks, is_interrupted
 from ._mailbox import Mailbox
 from ._modules import Imports, source, traceback_files
 from ._workers import ADVICE
@@ -162,7 +162,10 @@ class Reloader:
         self._hooks.remove(hook)
 
     def reload(self) -> None:
-        """Run the hooks and begin again, now."""
+        """Run the hooks and begin again, now; where that is under way, leave it at that."""
+        if self._hooks.are_running:
+            logger.debug("reload() was called while the reload hooks run: it changes nothing")
+            return
         if reason := _obstacle():
             logger.warning("evreload cannot restart this process: %s", reason)
             return
@@ -330,7 +333,15 @@ class Reloader:
         """Restart for *sound* changes, and for those that come while the restart is prepared."""
         began = time.monotonic()
         await servers.finish(self._settings.grace)
-        if await self._hooks.wait() or time.monotonic() - began > MOMENT:
+        try:
+            has_hooks = await self._hooks.wait()
+        except asyncio.CancelledError:
+            has_hooks = None
+        if has_hooks is None:  # the loop is ending: this is the last that is done on it
+            if sound is not None and self._mailbox and not is_interrupted():
+                self._restart(sound)
+            raise asyncio.CancelledError
+        if has_hooks or time.monotonic() - began > MOMENT:
             latest = {**self._changes, **self._stale()}  # what was saved just now has not settled
             if latest != self._changes:
                 self._changes = latest
