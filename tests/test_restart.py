@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pexpect
 import pytest
-from conftest import DEADLINE
+from conftest import DEADLINE, await_tick, write_modules
 
 HEAD = """
 import asyncio, builtins, json, logging, os, sys
@@ -504,6 +504,41 @@ def test_a_child_that_does_not_run_the_loop_leaves_the_parent_alone(app):
     assert app.count("ready") == 4
     assert app.count("restarting server") == 3
     assert app.count("Warning") == 0
+
+
+def test_forks_on_other_threads_wait_for_what_the_loop_is_at(app):
+    write_modules(app, 200)
+    start = """
+import concurrent.futures.thread, importlib, threading  # which guards itself against forks
+
+def fork():
+    for _ in range(20):
+        if (pid := os.fork()) == 0:
+            os._exit(0)
+        os.waitpid(pid, 0)
+"""
+    then = """
+    threads = [threading.Thread(target=fork) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for number in range(200):
+        importlib.import_module(f"package{number // 20}.module{number}")
+        await asyncio.sleep(0)
+    for thread in threads:
+        await asyncio.to_thread(thread.join)
+    print("loaded", flush=True)
+"""
+    app.write("app.py", program("evreload.generation()", start, then))
+    app.start("app.py")
+    for n in range(3):
+        app.line(f"ready {n}")
+        app.line("loaded")
+        app.said("evreload: watching", n + 1)
+        await_tick()
+        save(app, "package9/module199.py")
+    app.line("ready 3")
+    for oddity in ("polling", "Traceback", "Exception"):
+        assert app.count(oddity) == 0, app.output
 
 
 @pytest.mark.parametrize("pool", ["Pool(2)", "Pool(2, None, (), 1)", "ProcessPoolExecutor(2)"])

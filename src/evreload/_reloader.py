@@ -62,6 +62,7 @@ class Reloader:
         self._wants: list[Want] = []
         self._refused = False
         self._guarded = False  # against forks, which can't be undone
+        self._lock = threading.RLock()  # held in each step of the watcher's, and while forking
         self._process = _origin.PROCESS
         self._mailbox: Mailbox[News | Want] | None = None
         self._arming: threading.Thread | None = None
@@ -85,7 +86,8 @@ class Reloader:
                 logger.warning("evreload started more than once in the same process")
         else:
             self._mailbox.move(io_loop)
-            self._rearm()
+            with self._lock:
+                self._rearm()
 
     def _refuse(self, reason: str) -> None:
         """Say once why nothing will be reloaded; the first of several workers says it for all.
@@ -135,9 +137,11 @@ class Reloader:
     def stop(self) -> None:
         """Watch no more."""
         if self._mailbox:
-            self._disarm()
-            self._imports.end()
-            self._mailbox = self._watcher = None
+            self._await_arming()
+            with self._lock:
+                self._disarm()
+                self._imports.end()
+                self._mailbox = self._watcher = None
 
     def watch(self, path: str) -> None:
         """Watch *path*, an absolute one, and all beneath it if it is a directory."""
@@ -181,7 +185,9 @@ class Reloader:
         if hasattr(os, "register_at_fork") and not self._guarded:
             self._guarded = True
             os.register_at_fork(
-                before=self._before_fork, after_in_parent=self._rearm, after_in_child=self._inherit
+                before=self._before_fork,
+                after_in_parent=self._after_fork,
+                after_in_child=self._inherit,
             )
         self._arming = threading.Thread(
             target=self._arm, args=(self._mailbox, settings), name="evreload-arm", daemon=True
@@ -203,7 +209,9 @@ class Reloader:
             for path, read in self._imports.so_far(self.handover.since):
                 watcher.want(_located(Want(path, read)))
             watcher.survey()
-            mailbox.open()
+            with self._lock:
+                self._arming = None
+                mailbox.open()
         except Exception:
             logger.exception("evreload could not begin to watch: nothing will be reloaded")
 
@@ -226,6 +234,7 @@ class Reloader:
             debounce=settings.debounce,
             excused=self._is_excused,
             ignored=patterns.by_globs(settings.ignore),
+            guard=self._lock,
         )
         self._broken: Broken = Broken(watcher.is_wanted)
         self._imports.began = self.handover.since
@@ -239,12 +248,21 @@ class Reloader:
         return self.handover.excused(path, may_be_own=may_be_own)
 
     def _receive(self, mail: set[News | Want]) -> None:
-        if self._watcher is None or self._mailbox is None:
+        if self._mailbox is None:
             return
         if reason := _workers.obstacle():  # a fork has made it one
             self._refuse(reason)
             self.stop()
             return
+        with self._lock:
+            watching = self._take_in(mail)
+        if watching:
+            logger.info("watching %s", watching)
+
+    def _take_in(self, mail: set[News | Want]) -> str:
+        """Have the watcher take *mail*; return what it watches, the first time."""
+        if self._watcher is None or self._mailbox is None:  # it was stopped on another thread
+            return ""
         from ._watching.watcher import Want
 
         is_first, self._is_up = not self._is_up, True
@@ -263,15 +281,28 @@ class Reloader:
             # A loader of its own kind may run code under another name than the module's file.
             wants += [Want(path, read) for path, read in self._imports.so_far(time.time_ns())]
         self._watcher.receive({*news, *map(_located, wants)})
-        if is_first:
-            logger.info("watching %s", self._watcher)
+        return str(self._watcher) if is_first else ""
 
     # Forks: threads don't survive them, and since Python 3.12 they draw a warning
 
     def _before_fork(self) -> None:
-        if self._mailbox and _workers.are_being_forked():
-            self._go_under_the_command()
+        """Leave no thread of ours, and no step of the loop's half done, until after the fork.
+
+        The lock is held by the thread that forks, in the child as well.
+        """
+        try:
+            if self._mailbox and _workers.are_being_forked():
+                self._go_under_the_command()
+            self._await_arming()
+        finally:
+            self._lock.acquire()
         self._disarm()
+
+    def _after_fork(self) -> None:
+        try:
+            self._rearm()
+        finally:
+            self._lock.release()
 
     def _go_under_the_command(self) -> None:
         """Begin again as the command: who forks workers runs no loop, and they can't restart."""
@@ -287,10 +318,14 @@ class Reloader:
         except OSError as error:
             logger.error("cannot restart: %s; %s", error, ADVICE)
 
+    def _await_arming(self) -> None:
+        """Wait for the first survey to end, within reason: it takes the lock for each step."""
+        arming = self._arming
+        if arming and arming is not threading.current_thread():
+            arming.join(ARMING_PATIENCE)
+
     def _disarm(self) -> None:
         self._process = os.getpid()
-        if self._arming and self._arming is not threading.current_thread():
-            self._arming.join(ARMING_PATIENCE)
         if self._mailbox and self._watcher:
             self._mailbox.close()
             self._watcher.disarm()
@@ -302,8 +337,11 @@ class Reloader:
 
     def _inherit(self) -> None:
         """In a child: whoever goes on to run the loop reloads, the others never do."""
-        if self._mailbox:
-            self._mailbox.inherit(self._process)
+        try:
+            if self._mailbox:
+                self._mailbox.inherit(self._process)
+        finally:
+            self._lock.release()
 
     # From a change to the restart
 
