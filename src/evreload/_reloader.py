@@ -45,6 +45,11 @@ MOMENT = 0.002  # seconds after which it pays to look at all the files again
 MOST_WANTS = 100  # taken in before the loop gets its turn: a program imports by the hundred
 LET_GO = 0.002  # seconds until the first survey begins: `start` is to return before that
 
+DEAF = (
+    "files have changed, but no event loop runs in this program: "
+    "start() needs one; `python -m evreload` does not"
+)
+
 CLAIMING = 1.0  # seconds the program has to bind its sockets again, once it is up
 
 logger = logging.getLogger("evreload")
@@ -180,7 +185,7 @@ class Reloader:
 
     def _begin(self, io_loop: IOLoop, settings: Settings) -> None:
         self._is_up = False
-        self._mailbox = Mailbox(io_loop, self._receive)
+        self._mailbox = Mailbox(io_loop, self._receive, self._nobody_hears)
         self._settings = settings
         if hasattr(os, "register_at_fork") and not self._guarded:
             self._guarded = True
@@ -240,6 +245,13 @@ class Reloader:
         self._imports.began = self.handover.since
         self._imports.begin(lambda path, read: mailbox.put(Want(path, read)))
         return watcher
+
+    def _nobody_hears(self) -> bool:
+        """Say that no loop runs, if it matters: news may be of no change. The seeker's thread."""
+        if self._stale():
+            logger.warning(DEAF)
+            return True
+        return False
 
     def _is_excused(self, path: str) -> bool:
         may_be_own = self._imports.may_have_written(path)
