@@ -64,7 +64,8 @@ class Reloader:
         self._has_failed = False
         self._hooks = Hooks()
         self._changed: frozenset[str] | None = None
-        self._wants: list[Want] = []
+        self._wants: dict[str, Want] = {}
+        self._asked: dict[str, None] = {}  # by `watch`, in this run or before
         self._refused = False
         self._guarded = False  # against forks, which can't be undone
         self._lock = threading.RLock()  # held in each step of the watcher's, and while forking
@@ -115,8 +116,16 @@ class Reloader:
     def wait_after(self, error: BaseException, settings: Settings) -> None:
         """Wait for a change of whatever *error* may have come from, then restart."""
         self._has_failed = True  # who connects waits for it to be mended
+        since = self.handover.since  # it may be mended already
         for path in traceback_files(error):
-            self._want(path, self.handover.since)  # it may be mended already
+            self._want(path, since)
+        # The program may have failed before it asked for them, or imported them.
+        for path in self.handover.changed:
+            self._want(path, since, explicit=False)
+        for path in self.handover.watched:
+            if path not in self._asked:
+                self._asked[path] = None
+                self._want(path, since)
         logger.error("the program failed; %s", WAITING)
         self.wait(settings)
 
@@ -150,13 +159,16 @@ class Reloader:
 
     def watch(self, path: str) -> None:
         """Watch *path*, an absolute one, and all beneath it if it is a directory."""
-        self._want(path, time.time_ns())
+        if path not in self._asked:
+            self._asked[path] = None
+            self._want(path, time.time_ns())
 
-    def _want(self, path: str, since: int) -> None:
+    def _want(self, path: str, since: int, *, explicit: bool = True) -> None:
         from ._watching.watcher import Want
 
-        want = Want(path, since, explicit=True)
-        self._wants.append(want)
+        want = Want(path, since, explicit)
+        known = self._wants.get(path)
+        self._wants[path] = want.together_with(known) if known else want
         if self._mailbox:
             self._mailbox.put(want)
 
@@ -209,8 +221,8 @@ class Reloader:
             from ._watching.watcher import Want
 
             self._watcher = watcher = self._make_watcher(mailbox, settings)
-            for want in self._wants:
-                watcher.want(want)
+            for want in list(self._wants.values()):  # other threads may add some
+                watcher.want(_located(want))
             for path, read in self._imports.so_far(self.handover.since):
                 watcher.want(_located(Want(path, read)))
             watcher.survey()
@@ -420,7 +432,9 @@ class Reloader:
         since = file_time()
         changes = {**changes, **self._stale()}  # more may have been saved while the hooks ran
         forget_bytecode(changes)
-        told = self.handover.pass_on(changes, owner=os.getpid(), since=since)
+        told = self.handover.pass_on(
+            changes, owner=os.getpid(), since=since, watched=list(self._asked)
+        )
         try:
             sockets = self._carried().hand_over() if self._has_carried() else {}
             _process.restart({VARIABLE: told, **sockets})
