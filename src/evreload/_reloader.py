@@ -45,12 +45,12 @@ MOMENT = 0.002  # seconds after which it pays to look at all the files again
 MOST_WANTS = 100  # taken in before the loop gets its turn: a program imports by the hundred
 LET_GO = 0.002  # seconds until the first survey begins: `start` is to return before that
 
+CLAIMING = 1.0  # seconds the program has to bind its sockets again, once it is up
+
 DEAF = (
     "files have changed, but no event loop runs in this program: "
     "start() needs one; `python -m evreload` does not"
 )
-
-CLAIMING = 1.0  # seconds the program has to bind its sockets again, once it is up
 
 logger = logging.getLogger("evreload")
 
@@ -227,8 +227,11 @@ class Reloader:
                 watcher.want(_located(Want(path, read)))
             watcher.survey()
             with self._lock:
-                self._arming = None
-                mailbox.open()
+                if self._mailbox is mailbox:
+                    self._arming = None
+                    mailbox.open()
+                else:  # it was stopped meanwhile
+                    watcher.disarm()
         except Exception:
             logger.exception("evreload could not begin to watch: nothing will be reloaded")
 
