@@ -136,6 +136,55 @@ def test_a_change_of_any_file_of_the_traceback_counts(loop_app):
     loop_app.line("ready 2")
 
 
+CONFIGURED = """
+import asyncio, json, logging, sys
+logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stdout)
+import evreload
+import helper
+value = json.load(open("config.json"))[helper.KEY]
+evreload.watch("config.json")
+
+async def main():
+    evreload.start()
+    print("ready", value, flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def configured_app(app):
+    app.write("config.json", '{"a": 1}')
+    app.write("helper.py", "KEY = 'a'")
+    app.write("app.py", CONFIGURED)
+    app.start("app.py")
+    app.line("ready 1")
+    app.armed()
+    return app
+
+
+def test_what_the_restart_was_for_counts_though_the_new_run_never_asked_for_it(configured_app):
+    configured_app.write("config.json", '{"a": ')
+    configured_app.line("JSONDecodeError")
+    configured_app.armed()
+    configured_app.write("config.json", '{"a": 2}')
+    configured_app.line("ready 2")
+    assert configured_app.count("restarting server") == 2
+
+
+def test_what_an_earlier_run_has_watched_counts_though_the_new_one_never_asked_for_it(
+    configured_app,
+):
+    for key in "bc":
+        configured_app.write("helper.py", f"KEY = '{key}'")
+        configured_app.line("KeyError")
+        configured_app.armed()
+    configured_app.write("config.json", '{"c": 3}')
+    configured_app.line("ready 3")
+    assert configured_app.count("restarting server") == 3
+
+
 def test_a_missing_module_that_appears_counts(loop_app):
     loop_app.write("helper.py", "from pkg.sub import VALUE")
     loop_app.line("No module named 'pkg'")

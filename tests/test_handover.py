@@ -61,6 +61,21 @@ def test_what_is_told_fits_into_the_environment(monkeypatch, tmp_path):
     assert 0 < len(json.loads(told)["changed"]) <= MOST_PATHS
 
 
+def test_the_next_run_knows_what_this_one_watched(monkeypatch):
+    told = FIRST.pass_on([], owner=7, since=42, watched=["/b", "/a"])
+    monkeypatch.setenv(VARIABLE, told)
+    assert Handover.received(7, 1).watched == ("/b", "/a")
+
+
+@pytest.mark.parametrize("most", [4096, 50_000])
+def test_however_much_is_watched_it_fits(most):
+    long = [f"/{'directory/' * 100}{n}" for n in range(5000)]
+    told = FIRST.pass_on(long[:3], owner=7, since=42, watched=long, most=most)
+    assert len(told) <= most
+    assert len(json.loads(told)["watched"]) <= MOST_PATHS
+    assert json.loads(told)["changed"]
+
+
 def test_what_is_told_fits_into_a_small_pipe():
     paths = [f"/{'directory/' * 10}{number}" for number in range(50)]
     told = json.loads(FIRST.pass_on(paths, owner=7, since=42, most=2048))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
+from conftest import await_tick
 
 PROGRAM = """
 import asyncio, functools, logging, os, sys, threading, time
@@ -235,6 +238,117 @@ evreload.add_reload_hook(coroutine)
     app.line("ready 2")
     told = [line for line in app.seen if line.startswith(("for", "from"))]
     assert told == ["from", "for helper.py", "for helper.py", "from helper.py"]
+
+
+@pytest.mark.parametrize("way", [(), ("-m", "evreload")], ids=["start", "command"])
+def test_a_coroutine_hook_that_cancels_all_tasks_still_ends_in_a_restart(app, way):
+    hooks = """
+async def shut_down():
+    tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks)
+
+evreload.add_reload_hook(shut_down)
+evreload.add_reload_hook(lambda: say("the last"))
+"""
+    app.write("helper.py", "VALUE = 1")
+    app.write("app.py", PROGRAM.format(hooks=hooks))
+    app.start(*way, "app.py")
+    for value in (1, 2):
+        app.line(f"ready {value}")
+        app.armed() if value == 1 or not way else await_tick()
+        save(app, value + 1)
+    app.line("ready 3")
+    assert app.count("the last") == 2
+    assert way or not app.count("Traceback")
+
+
+@pytest.mark.parametrize("run", ["run_sync(main)", "spawn_callback(main), loop.start()"])
+def test_a_coroutine_hook_that_stops_the_loop_still_ends_in_a_restart(app, run):
+    hooks = """
+import tornado.ioloop
+loop = tornado.ioloop.IOLoop.current()
+
+async def hook(): loop.stop()
+
+evreload.add_reload_hook(hook)
+"""
+    app.write("helper.py", "VALUE = 1")
+    text = PROGRAM.format(hooks=hooks).replace("asyncio.run(main())", f"loop.{run}")
+    app.write("app.py", text)
+    app.start("app.py")
+    app.line("ready 1")
+    app.armed()
+    save(app)
+    app.line("ready 2")
+    assert app.count("the end of the program") == 0
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_ctrl_c_during_a_coroutine_hook_ends_the_program(app, loop):
+    pytest.importorskip(loop)
+    app.write("helper.py", "VALUE = 1")
+    hooks = f"""
+async def slow():
+    say("waiting")
+    await asyncio.sleep(60)
+
+evreload.add_reload_hook(slow)
+import {loop}
+"""
+    app.write("app.py", PROGRAM.format(hooks=hooks).replace("asyncio.run", f"{loop}.run"))
+    app.start("app.py")
+    app.line("ready 1")
+    app.armed()
+    save(app)
+    app.line("waiting")
+    app.signal(signal.SIGINT)
+    assert app.wait() == -signal.SIGINT
+    assert app.count("ready") == 1
+
+
+@pytest.mark.parametrize("hook", ["def", "async def"])
+def test_a_hook_that_raises_no_common_exception_is_named_and_the_restart_goes_on(app, hook):
+    start(
+        app,
+        f"""
+class Odd(BaseException): pass
+{hook} cancelled(): raise asyncio.CancelledError
+{hook} odd(): raise Odd
+
+evreload.add_reload_hook(cancelled)
+evreload.add_reload_hook(odd)
+evreload.add_reload_hook(lambda: say("the last"))
+""",
+    )
+    save(app)
+    app.line("ready 2")
+    assert app.count("evreload: reload hook cancelled failed") == 1
+    assert app.count("evreload: reload hook odd failed") == 1
+    assert app.count("the last") == 1
+
+
+@pytest.mark.parametrize("hook", ["def", "async def"])
+@pytest.mark.parametrize("way", [(), ("-m", "evreload")], ids=["start", "command"])
+def test_a_hook_that_reloads_has_nothing_to_add(app, hook, way):
+    hooks = f"""
+{hook} hook():
+    say("hook")
+    evreload.reload()
+    say("goes on")
+
+evreload.add_reload_hook(hook)
+"""
+    app.write("helper.py", "VALUE = 1")
+    app.write("app.py", PROGRAM.format(hooks=hooks))
+    app.start(*way, "app.py")
+    app.line("ready 1")
+    app.armed()
+    save(app)
+    app.line("ready 2")
+    assert app.seen.count("hook") == app.seen.count("goes on") == 1
+    assert app.count("Error") == 0
 
 
 def test_a_hook_that_was_removed_does_not_run(app):

@@ -7,10 +7,12 @@ import os
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 
 import pytest
 from tornado.ioloop import IOLoop
 
+from evreload import _mailbox
 from evreload._mailbox import Mailbox
 
 DEADLINE = 60  # seconds
@@ -113,6 +115,33 @@ def test_a_signal_handler_wakes_the_loop():
             signal.signal(signal.SIGUSR1, old)
 
     asyncio.run(main())
+
+
+def test_that_no_loop_runs_is_said_once_there_is_news(monkeypatch):
+    monkeypatch.setattr(_mailbox, "PATIENCE", 0)
+    idle = asyncio.new_event_loop()
+    asked = SimpleQueue()
+    matters = iter([False, True, True])
+
+    def unheard():
+        asked.put(answer := next(matters))
+        return answer
+
+    async def make():
+        return IOLoop.current()
+
+    mailbox = Mailbox(idle.run_until_complete(make()), print, unheard)
+    mailbox.put("a want")
+    mailbox.open()
+    for answer in (False, True):
+        mailbox.tell("news")
+        assert asked.get(timeout=DEADLINE) is answer
+    mailbox.tell("more news")
+    mailbox.close()  # waits for the thread that would say so
+    mailbox.open()
+    mailbox.close()
+    assert asked.empty()
+    idle.close()
 
 
 @pytest.mark.parametrize("is_closed", [False, True])

@@ -67,3 +67,15 @@ def test_a_save_counts_although_the_loop_ends_before_it_has_settled(app):
     app.write("helper.py", "VALUE = 2")
     app.write("go")
     app.line("ready 2")
+
+
+def test_a_path_that_is_watched_time_and_again_is_kept_once(app):
+    program = """
+    import evreload
+    for n in range(1000):
+        evreload.watch(f"file{n % 3}")
+    print("wants", len(evreload._story()._wants))
+    """
+    app.write("app.py", program)
+    app.start("app.py")
+    assert app.line("wants") == "wants 3"

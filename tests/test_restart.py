@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pexpect
 import pytest
-from conftest import DEADLINE
+from conftest import DEADLINE, await_tick, write_modules
 
 HEAD = """
 import asyncio, builtins, json, logging, os, sys
@@ -267,10 +267,10 @@ def test_the_program_changed_everything_first(app, target):
 # What cannot begin again runs on
 
 RUNS_ON = """
-import asyncio, logging, sys
+import asyncio, logging, sys, types
 logging.basicConfig(format="%(message)s", stream=sys.stdout)
-import evreload
 {odd}
+import evreload
 
 async def main():
     evreload.start()
@@ -282,6 +282,13 @@ asyncio.run(main())
 """
 
 
+KERNEL = """
+class IPKernelApp:
+    initialized = classmethod(lambda cls: True)
+sys.modules['ipykernel.kernelapp'] = types.SimpleNamespace(IPKernelApp=IPKernelApp)
+"""
+
+
 @pytest.mark.parametrize(
     ("command", "odd", "reason"),
     [
@@ -290,7 +297,7 @@ asyncio.run(main())
         ("python /dev/stdin < app.py", "", "read from a stream"),
         ("python <(cat app.py)", "", "read from a stream"),
         ("python app.py", "sys.frozen = True", "frozen"),
-        ("python app.py", "sys.modules['ipykernel'] = sys", "Jupyter"),
+        ("python app.py", KERNEL, "Jupyter"),
         ("python app.py", "sys.ps1 = '>>> '", "interactive"),
     ],
 )
@@ -309,6 +316,23 @@ def test_an_interactive_session_says_why_and_runs_on(app):
     session.sendline("print(6 * 7)")
     session.expect_exact("42")
     session.close(force=True)
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        "sys.ps1 = '>>> '  # as code.interact(), pdb's `interact` and IPython.embed() leave it",
+        "sys.modules['ipykernel'] = sys  # imported, and no kernel runs",
+    ],
+)
+def test_what_only_resembles_a_session_is_restarted(app, then):
+    app.write("app.py", program("evreload.generation()", then=then))
+    app.start("app.py")
+    for n in range(2):
+        app.line(f"ready {n}")
+        restart(app, "app.py")
+    app.line("ready 2")
+    assert app.count("cannot restart") == 0
 
 
 # What outlives an exec
@@ -482,6 +506,41 @@ def test_a_child_that_does_not_run_the_loop_leaves_the_parent_alone(app):
     assert app.count("Warning") == 0
 
 
+def test_forks_on_other_threads_wait_for_what_the_loop_is_at(app):
+    write_modules(app, 200)
+    start = """
+import concurrent.futures.thread, importlib, threading  # which guards itself against forks
+
+def fork():
+    for _ in range(20):
+        if (pid := os.fork()) == 0:
+            os._exit(0)
+        os.waitpid(pid, 0)
+"""
+    then = """
+    threads = [threading.Thread(target=fork) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for number in range(200):
+        importlib.import_module(f"package{number // 20}.module{number}")
+        await asyncio.sleep(0)
+    for thread in threads:
+        await asyncio.to_thread(thread.join)
+    print("loaded", flush=True)
+"""
+    app.write("app.py", program("evreload.generation()", start, then))
+    app.start("app.py")
+    for n in range(3):
+        app.line(f"ready {n}")
+        app.line("loaded")
+        app.said("evreload: watching", n + 1)
+        await_tick()
+        save(app, "package9/module199.py")
+    app.line("ready 3")
+    for oddity in ("polling", "Traceback", "Exception"):
+        assert app.count(oddity) == 0, app.output
+
+
 @pytest.mark.parametrize("pool", ["Pool(2)", "Pool(2, None, (), 1)", "ProcessPoolExecutor(2)"])
 def test_the_workers_of_a_pool_end_with_the_program(app, pool):
     start = """
@@ -510,6 +569,63 @@ ProcessPoolExecutor = functools.partial(concurrent.futures.ProcessPoolExecutor, 
         save(app, "app.py")
     app.line("ready none")
     assert app.count("Warning") == 0
+
+
+MULTIPROCESSING = """
+import asyncio, logging, multiprocessing, sys, threading
+logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stdout)
+import evreload
+
+async def serve():
+    evreload.start()
+    evreload.reload()
+    names = {{thread.name for thread in threading.enumerate() if "evreload" in thread.name}}
+    return sorted(names - {{"evreload-seek"}})  # which looks out for the parent, after a fork
+
+def work(number):
+    return asyncio.run(serve())
+
+if __name__ == "__main__":
+    {start}
+    with multiprocessing.get_context("{method}").Pool(1) as pool:
+        print("threads", pool.map(work, [1, 2]), flush=True)
+"""
+METHODS = pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
+
+
+@METHODS
+@pytest.mark.parametrize("start", ["", "evreload.start()"])
+def test_a_child_of_multiprocessing_says_once_why_and_runs_on(app, method, start):
+    app.write("app.py", MULTIPROCESSING.format(method=method, start=start))
+    app.start("app.py")
+    assert app.line("threads") == "threads [[], []]"
+    assert app.wait() == 0
+    told = "evreload cannot restart this process: it is a child of multiprocessing"
+    assert app.count(told) == 3  # for start, and for reload each time
+
+
+@METHODS
+def test_an_unguarded_start_does_not_warn_in_each_child_of_multiprocessing(app, method):
+    start = f"""
+import multiprocessing
+context = multiprocessing.get_context("{method}")
+{{armed}}
+evreload.start()
+"""
+    then = """
+    await armed.event.wait()
+    pool = context.Pool(2)
+    print("made", pool.map(abs, [-1, -2]), flush=True)
+"""
+    text = program("evreload.generation()", start.format(armed=ARMED), then)
+    app.write("app.py", text.replace("asyncio.run", 'if __name__ == "__main__": asyncio.run'))
+    app.start("app.py")
+    for n in range(2):
+        app.line(f"ready {n}")
+        app.line("made [1, 2]")
+        save(app, "app.py")
+    app.line("ready 2")
+    assert app.count("cannot restart") == 0
 
 
 # Failure

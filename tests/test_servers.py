@@ -6,6 +6,7 @@ import http.client
 import os
 
 import pytest
+from conftest import await_tick
 
 LOGGING = """
 import asyncio, logging, os, sys, threading, time
@@ -98,6 +99,48 @@ asyncio.run(main())
         app.armed()
         os.unlink(app.path("go"))
         app.write("helper.py", f"VALUE = {value + 1}")
+
+
+WITHOUT_A_LOOP = """
+from evreload import _mailbox, _reloader
+_mailbox.PATIENCE = 0
+nobody_hears = _reloader.Reloader._nobody_hears
+
+def ask(self):
+    print("asked", answer := nobody_hears(self), flush=True)
+    return answer
+
+_reloader.Reloader._nobody_hears = ask
+evreload.start(check_time=50)
+while "evreload-seek" not in [thread.name for thread in threading.enumerate()]:
+    time.sleep(0.01)  # now it is armed
+ready("soon")
+while not os.path.exists("go"):
+    time.sleep(0.01)
+"""
+
+
+def test_a_program_in_which_no_loop_runs_is_told_once_a_file_has_changed(app):
+    start(app, WITHOUT_A_LOOP)
+    app.line("ready 1")
+    await_tick()
+    app.write("helper.py", "VALUE = 2")
+    told = app.line("files have changed, but no event loop runs in this program")
+    assert told.endswith("start() needs one; `python -m evreload` does not")
+    app.write("go")
+    assert app.wait() == 0
+    assert app.count("no event loop runs") == 1
+
+
+def test_a_program_that_is_slow_to_start_its_loop_is_not_told_so(app):
+    program = f"{WITHOUT_A_LOOP}\n{MAIN}\nasyncio.run(main())"
+    start(app, program, EVRELOAD_POLL="1")  # which tells of each file that it sees
+    assert app.line("asked") == "asked False"
+    app.write("go")
+    app.armed()
+    app.write("helper.py", "VALUE = 2")
+    app.line("ready 2")
+    assert app.count("no event loop runs") == 0
 
 
 # More than once

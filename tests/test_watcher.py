@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import shutil
+import threading
 import time
 
 import pytest
@@ -51,6 +52,7 @@ class Watching:
             debounce=debounce,
             excused=self._excused,
             ignored=ignored,
+            guard=threading.RLock(),
         )
 
     def _connect(self):
@@ -128,6 +130,41 @@ def test_a_change_is_what_the_disk_confirms(run, top):
         (top / "other").write_text("22")
         watching.news("other")
         assert await watching.changes() == {"other"}
+
+    run(test)
+
+
+def test_whoever_disarms_on_another_thread_waits_for_the_step_under_way(run, top):
+    async def test(watching):
+        (observers,) = watching.connected
+        disarming = threading.Thread(target=watching.watcher.disarm)
+        states = []
+
+        def arm(directory):
+            if not disarming.ident:
+                disarming.start()
+            disarming.join(2 * watcher.SLICE)  # in vain
+            states.append(observers.stopped)
+
+        observers.arm = arm
+        names = [f"{n}/file" for n in range(20)]
+        for name in names:
+            (top / name).parent.mkdir()
+            (top / name).write_text("1")
+        await_tick()
+        watching.want(*names)
+        watching.watcher.receive(set())
+        await watching.until(lambda: observers.stopped)
+        disarming.join()
+        for _ in range(20):  # in which the steps that are left would be taken
+            await asyncio.sleep(0)
+        assert len(watching.connected) == 1
+        assert watching.watcher.is_surveying
+        assert not any(states)
+        watching.arm()
+        (top / names[-1]).write_text("22")
+        watching.news(names[-1])
+        assert await watching.changes() == {names[-1]}
 
     run(test)
 

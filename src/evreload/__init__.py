@@ -155,8 +155,9 @@ def remove_reload_hook(fn: Callable[[], object]) -> None:
 def reload() -> None:
     """Run the reload hooks, then restart this process, now. Needs no event loop.
 
-    Returns only where it is impossible, which is logged. Called from the event loop, it cannot
-    await coroutine hooks: they are left out, with a warning.
+    Returns only where it is impossible, which is logged, and in a reload hook, where it changes
+    nothing. Called from the event loop, it cannot await coroutine hooks: they are left out, with
+    a warning.
     """
     _story().reload()
 

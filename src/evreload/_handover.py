@@ -31,11 +31,17 @@ class Handover:
     """
 
     def __init__(
-        self, generation: int, changed: Iterable[str], since: int, tried: dict[str, list[str]]
+        self,
+        generation: int,
+        changed: Iterable[str],
+        since: int,
+        tried: dict[str, list[str]],
+        watched: Iterable[str] = (),
     ) -> None:
         self.generation = generation  # 0 for the first run, then 1, 2, ...
         self.changed = frozenset(changed)
         self.since = since  # when the run began: nanoseconds since the epoch
+        self.watched = tuple(watched)  # by `watch`, in the run before
         self._tried = tried
         self._excused: dict[str, list[str]] = {}
         self._suspects: dict[str, list[str]] = {}
@@ -62,7 +68,9 @@ class Handover:
 
     @classmethod
     def _made_of(cls, told: dict[str, Any]) -> Handover:
-        return cls(told["generation"], told["changed"], told["since"], told["tried"])
+        return cls(
+            told["generation"], told["changed"], told["since"], told["tried"], told["watched"]
+        )
 
     def excused(self, path: str, *, may_be_own: bool) -> bool:
         """Whether not to restart for *path*, which changed while the program started.
@@ -88,11 +96,18 @@ class Handover:
         return False
 
     def pass_on(
-        self, changes: Iterable[str], *, owner: int, since: int, most: int = MOST_CHARACTERS
+        self,
+        changes: Iterable[str],
+        *,
+        owner: int,
+        since: int,
+        watched: Iterable[str] = (),
+        most: int = MOST_CHARACTERS,
     ) -> str:
         """Return what to tell the run that follows this one because of *changes*.
 
-        If it is more than *most* characters, some of the changes are left out.
+        *watched* is what the program has asked to watch. If all is more than *most* characters,
+        some of it is left out.
         """
         changed = sorted(changes)[:MOST_PATHS]
         tried = {
@@ -100,6 +115,7 @@ class Handover:
             for path in changed
         }
         tried = {**tried, **{path: t for path, t in self._excused.items() if path not in tried}}
+        watched = list(watched)[:MOST_PATHS]
         while True:
             told = {
                 "generation": self.generation + 1,
@@ -107,11 +123,14 @@ class Handover:
                 "owner": owner,
                 "since": since,
                 "tried": tried,
+                "watched": watched,
             }
             text = json.dumps(told)
-            if len(text) <= most or not (tried or changed):
+            if len(text) <= most or not (tried or changed or watched):
                 return text
-            if len(tried) > len(changed):
+            if len(watched) > len(changed):
+                watched = watched[: len(watched) // 2]
+            elif len(tried) > len(changed):
                 tried = dict(list(tried.items())[: len(tried) // 2])
             else:
                 changed = changed[: len(changed) // 2]

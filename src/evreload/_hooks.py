@@ -5,6 +5,8 @@ The thread of the program's loop. Imported into the program itself, so it import
 
 from __future__ import annotations
 
+import sys
+
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
 if TYPE_CHECKING:
     import logging
@@ -24,6 +26,7 @@ class Hooks:
 
     def __init__(self) -> None:
         self._hooks: list[Hook] = []
+        self.are_running = False
 
     def add(self, hook: Hook) -> None:
         self._hooks.append(hook)
@@ -35,22 +38,18 @@ class Hooks:
         self._hooks.remove(hook)
 
     async def wait(self) -> bool:
-        """Await the coroutine hooks, each for a bounded time; return whether there are any."""
-        import asyncio
+        """Await the coroutine hooks, each for a bounded time; return whether there are any.
 
+        Raises CancelledError if the caller's task is cancelled meanwhile, as by a hook that ends
+        the loop: see `is_interrupted`.
+        """
         waiting = [hook for hook in self._hooks if _is_coroutine(hook)]
-        for hook in waiting:
-            try:
-                await asyncio.wait_for(hook(), TIMEOUT)  # type: ignore[arg-type]
-            except TimeoutError:
-                _logger().error("reload hook %s took over %g s", _name(hook), TIMEOUT)
-            except asyncio.CancelledError:
-                task = asyncio.current_task()
-                if task and task.cancelling():  # the program ends
-                    raise
-                _logger().exception("reload hook %s failed", _name(hook))
-            except Exception:
-                _logger().exception("reload hook %s failed", _name(hook))
+        self.are_running = True
+        try:
+            for hook in waiting:
+                await _await(hook)
+        finally:
+            self.are_running = False
         return bool(waiting)
 
     def wait_outside_a_loop(self) -> None:
@@ -59,22 +58,63 @@ class Hooks:
         if not waiting:
             return
         import asyncio
+        import contextlib
 
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            asyncio.run(self.wait())
+            with contextlib.suppress(asyncio.CancelledError):  # by a hook
+                asyncio.run(self.wait())
             return
         for hook in waiting:
             _logger().warning("reload() was called on the loop: %s is not awaited", _name(hook))
 
     def call(self) -> None:
-        """Call the ordinary hooks. What one raises is logged, but for SystemExit."""
-        for hook in [hook for hook in self._hooks if not _is_coroutine(hook)]:
-            try:
-                hook()
-            except Exception:
-                _logger().exception("reload hook %s failed", _name(hook))
+        """Call the ordinary hooks. What one raises is logged, but for SystemExit and Ctrl-C."""
+        self.are_running = True
+        try:
+            for hook in [hook for hook in self._hooks if not _is_coroutine(hook)]:
+                _call(hook)
+        finally:
+            self.are_running = False
+
+
+def is_interrupted() -> bool:
+    """Whether Ctrl-C ends the program, and its tasks were cancelled for that, not by a hook.
+
+    While `asyncio.run` cancels them, it is handling what has ended the program. Not to be asked
+    while another exception is handled.
+    """
+    return isinstance(sys.exception(), KeyboardInterrupt)
+
+
+async def _await(hook: Hook) -> None:
+    """Await *hook* in the task of the caller: it may cancel all others, or stop the loop."""
+    import asyncio
+
+    limit = asyncio.timeout(TIMEOUT)
+    try:
+        async with limit:
+            await hook()  # type: ignore[misc]
+    except (SystemExit, KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
+            raise
+        if isinstance(error, TimeoutError) and limit.expired():
+            _logger().error("reload hook %s took over %g s", _name(hook), TIMEOUT)
+        else:
+            _logger().exception("reload hook %s failed", _name(hook))
+
+
+def _call(hook: Hook) -> None:
+    try:
+        hook()
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException:  # CancelledError, say: it must not keep the program from its restart
+        _logger().exception("reload hook %s failed", _name(hook))
 
 
 def _is_coroutine(hook: Hook) -> bool:

@@ -12,6 +12,7 @@ import contextlib
 import gc
 import os
 import threading
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Generic, TypeVar
@@ -22,18 +23,28 @@ T = TypeVar("T")
 
 FIRST_LOOK = 0.05  # seconds before another loop is looked for again; doubled each time
 LONGEST_PAUSE = 2.0  # seconds between two looks
+PATIENCE = 5.0  # seconds that news may lie here before it is said that no loop runs
 LAST_LOOK = 10.0  # seconds between looks after which a forked child is taken for a mere helper
 
 
 class Mailbox(Generic[T]):
     """Take items from any thread; deliver them, in one set, on the loop's.
 
-    However many are put, at most one callback is pending. Until `open` all is kept.
+    However many are put, at most one callback is pending. Until `open` all is kept. If news was
+    told, and no loop runs anywhere, *unheard* is called, until it returns that this was said.
     """
 
-    def __init__(self, io_loop: IOLoop, deliver: Callable[[set[T]], object]) -> None:
+    def __init__(
+        self,
+        io_loop: IOLoop,
+        deliver: Callable[[set[T]], object],
+        unheard: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._io_loop = io_loop
         self._deliver = deliver
+        self._unheard = unheard
+        self._was_said = False
+        self._told: float | None = None  # when the news came that still lies here
         self._items: SimpleQueue[T] = SimpleQueue()
         self._flag_up = True  # nobody needs to be told before the box is open
         self._is_open = False
@@ -50,6 +61,8 @@ class Mailbox(Generic[T]):
     def tell(self, item: T) -> None:
         """Keep *item*, and see to it that somebody takes it. Any thread but a loop's."""
         self.put(item)
+        if self._told is None:
+            self._told = time.monotonic()
         if self._is_open:
             self._seek()
 
@@ -105,6 +118,7 @@ class Mailbox(Generic[T]):
         if not self._is_open:
             return
         self._io_loop = IOLoop.current()
+        self._told = None
         # Lower the flag before looking inside. What is put meanwhile is either found now or
         # raises the flag again; the other order could leave it lying here with nobody told.
         self._flag_up = False
@@ -128,9 +142,16 @@ class Mailbox(Generic[T]):
             if loop := _running_loop():
                 loop.call_soon_threadsafe(self._empty)
                 return
+            self._tell_of_silence()
             if self._halt.wait(pause):
                 return
             pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _tell_of_silence(self) -> None:
+        if self._was_said or self._told is None or time.monotonic() - self._told < PATIENCE:
+            return
+        self._told = None
+        self._was_said = self._unheard()
 
     def _outlive(self, parent: int) -> None:
         pause = FIRST_LOOK

@@ -199,7 +199,8 @@ class Imports:
             self._write(arguments[1])
 
     def _write(self, name: str) -> None:
-        if not self._has_started or name.endswith(CODE):
+        is_cache = "__pycache__" in name  # of which Python writes as many as it imports
+        if not is_cache and (not self._has_started or name.endswith(CODE)):
             path = absolute(name)
             self._written.add(path)
             self._wrote(path)

@@ -56,6 +56,7 @@ PROCESS = os.getpid()
 EXECUTABLE = sys.executable
 ARGUMENTS = list(sys.orig_argv)
 FLAGS, TARGET = split(ARGUMENTS[1:])
+IS_SESSION = hasattr(sys, "ps1")  # later it tells nothing: a debugger's console leaves it behind
 
 
 def _first_directory() -> str | None:

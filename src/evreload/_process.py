@@ -59,16 +59,22 @@ def obstacle() -> str | None:
     """Return why this process cannot begin again, or None if it can."""
     if getattr(sys, "frozen", False):
         return "a frozen program has no source files to watch"
-    if "ipykernel" in sys.modules:
+    if _is_kernel():
         return "restarting a Jupyter kernel would lose its session"
     if not _origin.EXECUTABLE or not _origin.ARGUMENTS:
         return "Python is embedded in another program, which only that program can restart"
-    if hasattr(sys, "ps1"):
+    if _origin.IS_SESSION:
         return "an interactive session cannot be started again"
     target = next(iter(_origin.TARGET), "-")
     if target in ("-", "/dev/stdin") or target.startswith("/dev/fd/"):  # bash's `python <(...)`
         return "the program was read from a stream, which cannot be read again"
     return None
+
+
+def _is_kernel() -> bool:
+    """Whether a Jupyter kernel runs in this process; a program may import one for its own ends."""
+    application = getattr(sys.modules.get("ipykernel.kernelapp"), "IPKernelApp", None)
+    return bool(application and application.initialized())
 
 
 def interpreter_missing() -> str | None:

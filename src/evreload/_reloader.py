@@ -22,9 +22,10 @@ from tornado.ioloop import IOLoop
 from . import _origin, _process, _workers
 from ._console import KEPT, WAITING, name_some
 from ._grace import Grace
-from ._hooks import Hooks
+from ._hooks import Hooks, is_interrupted
 from ._mailbox import Mailbox
 from ._modules import Imports, is_source, other_form, source, traceback_files
+from ._workers import ADVICE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +47,10 @@ LET_GO = 0.002  # seconds until the first survey begins: `start` is to return be
 
 CLAIMING = 1.0  # seconds the program has to bind its sockets again, once it is up
 
-ADVICE = "start the program with `python -m evreload`, which replaces them all"
+DEAF = (
+    "files have changed, but no event loop runs in this program: "
+    "start() needs one; `python -m evreload` does not"
+)
 
 logger = logging.getLogger("evreload")
 
@@ -60,9 +64,11 @@ class Reloader:
         self._has_failed = False
         self._hooks = Hooks()
         self._changed: frozenset[str] | None = None
-        self._wants: list[Want] = []
+        self._wants: dict[str, Want] = {}
+        self._asked: dict[str, None] = {}  # by `watch`, in this run or before
         self._refused = False
         self._guarded = False  # against forks, which can't be undone
+        self._lock = threading.RLock()  # held in each step of the watcher's, and while forking
         self._process = _origin.PROCESS
         self._mailbox: Mailbox[News | Want] | None = None
         self._arming: threading.Thread | None = None
@@ -86,12 +92,19 @@ class Reloader:
                 logger.warning("evreload started more than once in the same process")
         else:
             self._mailbox.move(io_loop)
-            self._rearm()
+            with self._lock:
+                self._rearm()
 
     def _refuse(self, reason: str) -> None:
-        """Say once why nothing will be reloaded; the first of several workers says it for all."""
-        level = logging.DEBUG if self._refused or _workers.number() else logging.WARNING
-        self._refused = True
+        """Say once why nothing will be reloaded; the first of several workers says it for all.
+
+        A child of multiprocessing that merely imports what calls `start` has nothing to say.
+        """
+        if _workers.is_being_prepared():
+            level = logging.DEBUG
+        else:
+            level = logging.DEBUG if self._refused or _workers.number() else logging.WARNING
+            self._refused = True
         logger.log(level, "evreload cannot restart this process: %s", reason)
 
     def wait(self, settings: Settings) -> None:
@@ -103,8 +116,16 @@ class Reloader:
     def wait_after(self, error: BaseException, settings: Settings) -> None:
         """Wait for a change of whatever *error* may have come from, then restart."""
         self._has_failed = True  # who connects waits for it to be mended
+        since = self.handover.since  # it may be mended already
         for path in traceback_files(error):
-            self._want(path, self.handover.since)  # it may be mended already
+            self._want(path, since)
+        # The program may have failed before it asked for them, or imported them.
+        for path in self.handover.changed:
+            self._want(path, since, explicit=False)
+        for path in self.handover.watched:
+            if path not in self._asked:
+                self._asked[path] = None
+                self._want(path, since)
         logger.error("the program failed; %s", WAITING)
         self.wait(settings)
 
@@ -130,19 +151,24 @@ class Reloader:
     def stop(self) -> None:
         """Watch no more."""
         if self._mailbox:
-            self._disarm()
-            self._imports.end()
-            self._mailbox = self._watcher = None
+            self._await_arming()
+            with self._lock:
+                self._disarm()
+                self._imports.end()
+                self._mailbox = self._watcher = None
 
     def watch(self, path: str) -> None:
         """Watch *path*, an absolute one, and all beneath it if it is a directory."""
-        self._want(path, time.time_ns())
+        if path not in self._asked:
+            self._asked[path] = None
+            self._want(path, time.time_ns())
 
-    def _want(self, path: str, since: int) -> None:
+    def _want(self, path: str, since: int, *, explicit: bool = True) -> None:
         from ._watching.watcher import Want
 
-        want = Want(path, since, explicit=True)
-        self._wants.append(want)
+        want = Want(path, since, explicit)
+        known = self._wants.get(path)
+        self._wants[path] = want.together_with(known) if known else want
         if self._mailbox:
             self._mailbox.put(want)
 
@@ -157,7 +183,10 @@ class Reloader:
         self._hooks.remove(hook)
 
     def reload(self) -> None:
-        """Run the hooks and begin again, now."""
+        """Run the hooks and begin again, now; where that is under way, leave it at that."""
+        if self._hooks.are_running:
+            logger.debug("reload() was called while the reload hooks run: it changes nothing")
+            return
         if reason := _obstacle():
             logger.warning("evreload cannot restart this process: %s", reason)
             return
@@ -168,12 +197,14 @@ class Reloader:
 
     def _begin(self, io_loop: IOLoop, settings: Settings) -> None:
         self._is_up = False
-        self._mailbox = Mailbox(io_loop, self._receive)
+        self._mailbox = Mailbox(io_loop, self._receive, self._nobody_hears)
         self._settings = settings
         if hasattr(os, "register_at_fork") and not self._guarded:
             self._guarded = True
             os.register_at_fork(
-                before=self._before_fork, after_in_parent=self._rearm, after_in_child=self._inherit
+                before=self._before_fork,
+                after_in_parent=self._after_fork,
+                after_in_child=self._inherit,
             )
         self._arming = threading.Thread(
             target=self._arm, args=(self._mailbox, settings), name="evreload-arm", daemon=True
@@ -190,12 +221,17 @@ class Reloader:
             from ._watching.watcher import Want
 
             self._watcher = watcher = self._make_watcher(mailbox, settings)
-            for want in self._wants:
-                watcher.want(want)
+            for want in list(self._wants.values()):  # other threads may add some
+                watcher.want(_located(want))
             for path, read in self._imports.so_far(self.handover.since):
                 watcher.want(_located(Want(path, read)))
             watcher.survey()
-            mailbox.open()
+            with self._lock:
+                if self._mailbox is mailbox:
+                    self._arming = None
+                    mailbox.open()
+                else:  # it was stopped meanwhile
+                    watcher.disarm()
         except Exception:
             logger.exception("evreload could not begin to watch: nothing will be reloaded")
 
@@ -220,11 +256,19 @@ class Reloader:
             has_made=self._imports.has_made,
             other_form=other_form,
             ignored=patterns.by_globs(settings.ignore),
+            guard=self._lock,
         )
         self._broken: Broken = Broken(lambda path: is_source(path) and watcher.is_wanted(path))
         self._imports.began = self.handover.since
         self._imports.begin(lambda path, read: mailbox.put(Want(path, read)))
         return watcher
+
+    def _nobody_hears(self) -> bool:
+        """Say that no loop runs, if it matters: news may be of no change. The seeker's thread."""
+        if self._stale():
+            logger.warning(DEAF)
+            return True
+        return False
 
     def _is_excused(self, path: str) -> bool:
         may_be_own = self._imports.may_have_written(path)
@@ -233,12 +277,21 @@ class Reloader:
         return self.handover.excused(path, may_be_own=may_be_own)
 
     def _receive(self, mail: set[News | Want]) -> None:
-        if self._watcher is None or self._mailbox is None:
+        if self._mailbox is None:
             return
-        if reason := _obstacle():  # a fork has made this one worker of several
+        if reason := _workers.obstacle():  # a fork has made it one
             self._refuse(reason)
             self.stop()
             return
+        with self._lock:
+            watching = self._take_in(mail)
+        if watching:
+            logger.info("watching %s", watching)
+
+    def _take_in(self, mail: set[News | Want]) -> str:
+        """Have the watcher take *mail*; return what it watches, the first time."""
+        if self._watcher is None or self._mailbox is None:  # it was stopped on another thread
+            return ""
         from ._watching.watcher import Want
 
         is_first, self._is_up = not self._is_up, True
@@ -257,15 +310,28 @@ class Reloader:
             # A loader of its own kind may run code under another name than the module's file.
             wants += [Want(path, read) for path, read in self._imports.so_far(time.time_ns())]
         self._watcher.receive({*news, *map(_located, wants)})
-        if is_first:
-            logger.info("watching %s", self._watcher)
+        return str(self._watcher) if is_first else ""
 
     # Forks: threads don't survive them, and since Python 3.12 they draw a warning
 
     def _before_fork(self) -> None:
-        if self._mailbox and _workers.are_being_forked():
-            self._go_under_the_command()
+        """Leave no thread of ours, and no step of the loop's half done, until after the fork.
+
+        The lock is held by the thread that forks, in the child as well.
+        """
+        try:
+            if self._mailbox and _workers.are_being_forked():
+                self._go_under_the_command()
+            self._await_arming()
+        finally:
+            self._lock.acquire()
         self._disarm()
+
+    def _after_fork(self) -> None:
+        try:
+            self._rearm()
+        finally:
+            self._lock.release()
 
     def _go_under_the_command(self) -> None:
         """Begin again as the command: who forks workers runs no loop, and they can't restart."""
@@ -281,10 +347,14 @@ class Reloader:
         except OSError as error:
             logger.error("cannot restart: %s; %s", error, ADVICE)
 
+    def _await_arming(self) -> None:
+        """Wait for the first survey to end, within reason: it takes the lock for each step."""
+        arming = self._arming
+        if arming and arming is not threading.current_thread():
+            arming.join(ARMING_PATIENCE)
+
     def _disarm(self) -> None:
         self._process = os.getpid()
-        if self._arming and self._arming is not threading.current_thread():
-            self._arming.join(ARMING_PATIENCE)
         if self._mailbox and self._watcher:
             self._mailbox.close()
             self._watcher.disarm()
@@ -296,8 +366,11 @@ class Reloader:
 
     def _inherit(self) -> None:
         """In a child: whoever goes on to run the loop reloads, the others never do."""
-        if self._mailbox:
-            self._mailbox.inherit(self._process)
+        try:
+            if self._mailbox:
+                self._mailbox.inherit(self._process)
+        finally:
+            self._lock.release()
 
     # From a change to the restart
 
@@ -327,7 +400,15 @@ class Reloader:
         """Restart for *sound* changes, and for those that come while the restart is prepared."""
         began = time.monotonic()
         await servers.finish(self._settings.grace)
-        if await self._hooks.wait() or time.monotonic() - began > MOMENT:
+        try:
+            has_hooks = await self._hooks.wait()
+        except asyncio.CancelledError:
+            has_hooks = None
+        if has_hooks is None:  # the loop is ending: this is the last that is done on it
+            if sound is not None and self._mailbox and not is_interrupted():
+                self._restart(sound)
+            raise asyncio.CancelledError
+        if has_hooks or time.monotonic() - began > MOMENT:
             latest = {**self._changes, **self._stale()}  # what was saved just now has not settled
             if latest != self._changes:
                 self._changes = latest
@@ -356,7 +437,9 @@ class Reloader:
         since = file_time()
         changes = {**changes, **self._stale()}  # more may have been saved while the hooks ran
         forget_bytecode(changes)
-        told = self.handover.pass_on(changes, owner=os.getpid(), since=since)
+        told = self.handover.pass_on(
+            changes, owner=os.getpid(), since=since, watched=list(self._asked)
+        )
         try:
             sockets = self._carried().hand_over() if self._has_carried() else {}
             _process.restart({VARIABLE: told, **sockets})
@@ -372,9 +455,7 @@ def _located(want: Want) -> Want:
 
 
 def _obstacle() -> str | None:
-    if _workers.number() is not None:
-        return f"it is one worker of several; {ADVICE}"
-    return _process.obstacle()
+    return _workers.obstacle() or _process.obstacle()
 
 
 def _current_loop() -> IOLoop:

@@ -1,11 +1,34 @@
-"""Workers that Tornado forks, none of which can restart the program by itself.
+"""Workers of Tornado and of multiprocessing, none of which can restart the program by itself.
 
-Any thread. Imports nothing of Tornado, since a program that forks them has.
+Any thread. Imports nothing of either, since a program that has such workers does.
 """
 
 from __future__ import annotations
 
 import sys
+
+ADVICE = "start the program with `python -m evreload`, which replaces them all"
+
+
+def obstacle() -> str | None:
+    """Return why this process cannot begin again, if that is since it is a worker."""
+    if number() is not None:
+        return f"it is one worker of several; {ADVICE}"
+    if is_of_multiprocessing():
+        return f"it is a child of multiprocessing; {ADVICE}"
+    return None
+
+
+def is_of_multiprocessing() -> bool:
+    """Whether multiprocessing has started, or forked, this process."""
+    process = sys.modules.get("multiprocessing.process")
+    return process is not None and (process.parent_process() is not None or is_being_prepared())
+
+
+def is_being_prepared() -> bool:
+    """Whether multiprocessing imports the main module here, for a child that is to come."""
+    process = sys.modules.get("multiprocessing.process")
+    return process is not None and hasattr(process.current_process(), "_inheriting")
 
 
 def number() -> int | None:

@@ -130,8 +130,11 @@ class Child:
     def reload(self) -> None:
         """Run the hooks and begin again in this very process, with its environment.
 
-        One of several workers cannot: it has the parent replace them all.
+        One of several workers cannot: it has the parent replace them all. Where the hooks run
+        already, that is under way.
         """
+        if self._hooks.are_running:
+            return
         self._hooks.wait_outside_a_loop()
         self._hooks.call()
         if not self._pipes.are_own:

@@ -99,11 +99,25 @@ class Preparation:
             is_held = servers.are_paused
         try:
             if self._pipes.are_own:
-                await self._hooks.wait()
+                await self._await_hooks()
             self._call_hooks(unfinished, is_held=is_held)
         except SystemExit:
             self._pipes.report(channel.LEFT)
             raise
+
+    async def _await_hooks(self) -> None:
+        """Await the coroutine hooks; should one of them end the loop, the others are called yet."""
+        import asyncio
+
+        from .._hooks import is_interrupted
+
+        try:
+            await self._hooks.wait()
+            return
+        except asyncio.CancelledError:
+            pass
+        if is_interrupted():
+            raise asyncio.CancelledError
 
     def _call_hooks(self, unfinished: list[str], *, is_held: bool) -> None:
         if self._pipes.are_own:

@@ -1,16 +1,18 @@
 """Answer two: wanted paths in, settled changes out.
 
 The loop's thread, but for the first survey: whoever arms the watcher owns it until the mailbox
-is opened. An event says only where to look; the disk says whether it changed.
+is opened. Any thread may disarm it, between two steps. An event says only where to look; the disk
+says whether it changed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tornado.ioloop import IOLoop
 
@@ -21,6 +23,7 @@ from .routes import Routes
 from .settling import Settling
 
 SLICE = 0.002  # seconds of surveying before the loop gets its turn
+TURN = 0.0001  # seconds until somebody who waits for the guard has it
 UNKNOWN = Fingerprint(-1, -1, -1, -1)
 NEW = 0  # nanoseconds since the epoch: older than whatever the program knows
 
@@ -53,8 +56,9 @@ class Watcher:
     may have changed before it was watched, is put to *excused* first: the program may have
     written it, and would do so again. *has_made* tells whether it has, and runs it. *ignored*
     tells by which rule a path never matters, *left_out* by which it doesn't just for lying in a
-    tree.
-    *other_form* tells where a wanted file may turn up once it is gone.
+    tree, *other_form* where a wanted file may turn up once it is gone. The *guard* is held in each
+    step, and may be entered again by the thread that holds it: meanwhile, no other thread can
+    disarm.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class Watcher:
         ignored: Ignored,
         left_out: Ignored = lambda path: None,
         other_form: Callable[[str], str | None] = lambda path: None,
+        guard: contextlib.AbstractContextManager[Any] = contextlib.nullcontext(),  # noqa: B008
     ) -> None:
         self._connect = connect
         self._deliver = deliver
@@ -75,6 +80,7 @@ class Watcher:
         self._has_made = has_made
         self._other_form = other_form
         self._ignored = ignored
+        self._guard = guard
         self._left_out: Ignored = lambda path: by_default(path) or ignored(path) or left_out(path)
         self._routes = Routes()
         self._observers: Observers | None = None
@@ -143,16 +149,18 @@ class Watcher:
         self._up = None
 
     def survey(self) -> None:
-        """Arm observers for everything wanted, and look at it all, without a pause."""
-        self._survey_all()
-        while self._todo:
-            self._step()
+        """Arm observers for everything wanted, and look at it all, unless disarmed meanwhile."""
+        with self._guard:
+            self._survey_all()
+        while self._take_steps() and self._todo:
+            time.sleep(TURN)
 
     def disarm(self) -> None:
-        """End the observers; `receive` or `survey` makes new ones."""
-        if self._observers:
-            self._observers.stop()
-            self._observers = None
+        """End the observers; `receive` or `survey` makes new ones. Any thread."""
+        with self._guard:
+            if self._observers:
+                self._observers.stop()
+                self._observers = None
 
     @property
     def first_news(self) -> float:
@@ -173,15 +181,16 @@ class Watcher:
 
     def receive(self, mail: set[News | Want]) -> None:
         """Take what the mailbox delivers."""
-        for item in mail:
-            if isinstance(item, Want):
-                self.want(item)
-        # Of two news about one entry the finished one counts: should it have been created again
-        # after that, it will be closed again, too.
-        for news in sorted((item for item in mail if isinstance(item, News)), reverse=True):
-            self._heed(news)
-        if self._observers is None:
-            self._survey_all()
+        with self._guard:
+            for item in mail:
+                if isinstance(item, Want):
+                    self.want(item)
+            # Of two news about one entry the finished one counts: should it have been created
+            # again after that, it will be closed again, too.
+            for news in sorted((item for item in mail if isinstance(item, News)), reverse=True):
+                self._heed(news)
+            if self._observers is None:
+                self._survey_all()
         self._survey_a_slice()
 
     def _heed(self, news: News) -> None:
@@ -233,13 +242,20 @@ class Watcher:
         self._todo.update(dict.fromkeys(self._running))
 
     def _survey_a_slice(self) -> None:
-        end = time.perf_counter() + SLICE
-        while self._todo and time.perf_counter() < end:
-            self._step()
+        if not self._take_steps():
+            return  # whoever arms it again looks at everything
         if self._todo:
             IOLoop.current().add_callback(self._survey_a_slice)
         elif self._candidates:
             self._settling.begin()
+
+    def _take_steps(self) -> bool:
+        """Survey for a moment; return whether there are observers to survey with."""
+        end = time.perf_counter() + SLICE
+        with self._guard:
+            while self._observers and self._todo and time.perf_counter() < end:
+                self._step()
+            return self._observers is not None
 
     def _step(self) -> None:
         """Arm one path, then look at it: in this order nothing goes unseen."""
@@ -292,8 +308,9 @@ class Watcher:
 
     def _was_set_back(self, path: str, here: Status) -> bool:
         """Whether our clock was, after it had stamped *path*: it is from before, then."""
-        assert self._observers
-        return here.ctime_ns > time.time_ns() and not self._observers.mounts.may_be_afar(path)
+        if here.ctime_ns <= time.time_ns() or self._observers is None:
+            return False
+        return not self._observers.mounts.may_be_afar(path)
 
     def _since(self, path: str) -> int:
         want = self._wanted.get(path)

@@ -74,6 +74,7 @@ class Observers:
         self._events: Inotify | Native | None = None
         self._polling: Polling | None = None
         self._told: set[str] = set()
+        self._is_stopped = False
         self.mounts: Mounts
 
     def start(self) -> None:
@@ -99,6 +100,8 @@ class Observers:
 
     def arm(self, directory: str) -> None:
         """Watch *directory*, which may have been replaced by another of that name."""
+        if self._is_stopped:  # in a step of the thread that has just forked
+            return
         events = self._events  # its thread may die, and end it, at any moment
         if events is None:
             self._arm_polling(directory)
@@ -117,7 +120,8 @@ class Observers:
                 observer.disarm(directory)
 
     def stop(self) -> None:
-        """End all threads."""
+        """End all threads, for good."""
+        self._is_stopped = True
         for observer in (self._events, self._polling):
             if observer is not None:
                 observer.stop()
