@@ -60,7 +60,7 @@ def test_a_hook_that_was_not_added_cannot_be_removed():
         except ValueError as error:
             print(error)
     """
-    assert python(code) == "print is no reload hook: it was not added\n"
+    assert python(code) == "print was not added as a reload hook\n"
 
 
 @pytest.mark.parametrize(

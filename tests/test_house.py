@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "_program": {"evreload"},
     "_tornado": {"evreload", "tornado"},
     "_command/line": {
+        "_command/target",
         "_console",
         "_modules",
         "_command/family",

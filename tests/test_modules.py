@@ -380,6 +380,12 @@ def test_what_the_program_writes_as_it_starts_is_known(run):
     assert not {"early.py", "g", "h", ""} & set(wrote)
 
 
+def test_cached_bytecode_is_not_written_by_the_program(run):
+    _, _, wrote = run("import late, other")
+    assert (run.directory / "__pycache__").is_dir()
+    assert wrote == []
+
+
 @pytest.mark.parametrize(
     "spawn",
     [
@@ -389,12 +395,6 @@ def test_what_the_program_writes_as_it_starts_is_known(run):
         "os.waitpid(os.fork() or os._exit(0), 0)",
     ],
 )
-def test_cached_bytecode_is_not_written_by_the_program(run):
-    _, _, wrote = run("import late, other")
-    assert (run.directory / "__pycache__").is_dir()
-    assert wrote == []
-
-
 def test_who_runs_another_program_may_have_written_anything(run, spawn):
     _, _, wrote = run(f"{spawn}\nassert imports.may_have_written('/anything')")
     assert "" in wrote

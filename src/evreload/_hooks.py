@@ -34,7 +34,7 @@ class Hooks:
     def remove(self, hook: Hook) -> None:
         """Forget *hook*. Raises ValueError if it was not added."""
         if hook not in self._hooks:
-            raise ValueError(f"{_name(hook)} is no reload hook: it was not added")
+            raise ValueError(f"{_name(hook)} was not added as a reload hook")
         self._hooks.remove(hook)
 
     async def wait(self) -> bool:

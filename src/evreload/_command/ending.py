@@ -160,7 +160,8 @@ class Ending:
             run.signal(signal.SIGCONT)  # a stopped program could not heed it
             await _happens(self._exited, deadline)
         if run.status is None:
-            logger.debug("the program did not end in time")
+            timeout = self._options.stop_timeout
+            logger.info("the program did not end in %g s, and is killed", timeout)
             kill_all(lambda: family(run.pid))
             await self._exited.wait()
         await self._stop_orphans(deadline)

@@ -6,12 +6,12 @@ The main thread. What is wrong is said in one sentence, with status 2, before an
 from __future__ import annotations
 
 import argparse
-import importlib.machinery
+import logging
 import os
 import signal
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any, NoReturn
 
 import evreload
@@ -19,7 +19,9 @@ import evreload
 from .. import _origin, _process
 from .._modules import absolute
 from .._settings import Options, poll_by_environment
+from .target import BadInput, check, rival
 
+FLAGS = "cqv"  # which may stand together, before another option
 PROG = "python -m evreload"
 USAGE = "%(prog)s [option ...] (-m module | path) [argument ...]"
 EPILOG = """\
@@ -32,24 +34,26 @@ The same settings may stand in pyproject.toml, under [tool.evreload].
 """
 DESCRIPTION = "Run a program, and run it again the moment its source changes."
 
-
-class BadInput(Exception):
-    """Something the user gave is wrong; the message says what, and what to do."""
+logger = logging.getLogger("evreload")
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command with *arguments*, by default those of the process; end with its status."""
     try:
         options = parse(sys.argv[1:] if arguments is None else list(arguments))
-        check_target(options.target)
+        check(options.target)
         if options.warm and not _process.CAN_FORK:
             raise BadInput("--warm needs Linux; leave it out, and every start is cold")
     except BadInput as error:
-        sys.stderr.write(f"evreload: {error}\n")
-        sys.exit(2)
+        _refuse(error)
     if _process.CAN_SUPERVISE:
         _supervise(options)
     _run_here(options)
+
+
+def _refuse(reason: object) -> NoReturn:
+    sys.stderr.write(f"evreload: {reason}\n")
+    sys.exit(2)
 
 
 def _supervise(options: Options) -> NoReturn:
@@ -61,7 +65,11 @@ def _supervise(options: Options) -> NoReturn:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # or nobody would tell of the program's end
     guardian = Guardian()
     # The program starts at once; what we need for watching it is imported meanwhile.
-    first = cold(options)
+    try:
+        first = cold(options)
+    except OSError as error:
+        guardian.dismiss()
+        _refuse(f"cannot start the program: {error}")
     guardian.protect(first.pid)
     first.go(options.grace)
     # They wait until the supervisor is there to take them.
@@ -72,6 +80,8 @@ def _supervise(options: Options) -> NoReturn:
     from .supervisor import Supervisor
 
     _console.configure(quiet=options.quiet, verbose=options.verbose)
+    if remedy := rival(options.target):
+        logger.warning("the program has a reloader of its own, and it is on: %s", remedy)
     sys.exit(Supervisor(options, first, guardian).run())
 
 
@@ -146,7 +156,7 @@ def parse(arguments: list[str]) -> Options:
         raise BadInput("the working directory was removed; if it is there again, enter it again")
     poll = poll_by_environment()
     environment = {} if poll is None else {"poll": poll}
-    told = {**_from_project(here), **environment, **_convert(given, here, "--{}")}
+    told = {**_from_project(here, given), **environment, **_convert(given, here, "--{}")}
     return Options(target=target, **told)
 
 
@@ -159,17 +169,19 @@ def _split(arguments: list[str], parser: _Parser) -> tuple[list[str], list[str]]
     while index < len(arguments) and arguments[index].startswith("-"):
         argument, rest = arguments[index], arguments[index + 1 :]
         if argument == "--":
-            return arguments[:index], rest
-        flags, m, name = argument.partition("m")
-        if m and set(flags[1:]) <= {"c", "q", "v"}:  # -m, -mNAME, -qm
+            target = rest if rest[:1] == ["-m"] else _origin.split(arguments[index:])[1]
+            return arguments[:index], target
+        last = "" if argument.startswith("--") else argument[1:].lstrip(FLAGS)
+        if last.startswith("m"):  # -m, -mNAME, -qm
+            flags, name = argument.removesuffix(last), last[1:]
             ours = [flags] if flags != "-" else []
             return [*arguments[:index], *ours], ["-m", *([name] if name else []), *rest]
-        index += 2 if argument in with_value else 1
+        index += 2 if {argument, f"-{last}"} & with_value else 1
     return arguments[:index], arguments[index:]
 
 
-def _from_project(directory: str) -> dict[str, Any]:
-    """Return the settings under [tool.evreload] in the nearest pyproject.toml."""
+def _from_project(directory: str, besides: Container[str]) -> dict[str, Any]:
+    """Return the settings under [tool.evreload] in the nearest pyproject.toml, *besides* some."""
     while not os.path.isfile(path := os.path.join(directory, "pyproject.toml")):
         if directory == os.path.dirname(directory):
             return {}
@@ -191,7 +203,8 @@ def _from_project(directory: str) -> dict[str, Any]:
                 f"there are {', '.join(sorted(known))}"
             )
     given = {key.replace("-", "_"): value for key, value in table.items()}
-    return _convert(given, directory, f"{{}} under [tool.evreload] in {path}")
+    wanted = {name: value for name, value in given.items() if name not in besides}
+    return _convert(wanted, directory, f"{{}} under [tool.evreload] in {path}")
 
 
 # From text to values
@@ -203,7 +216,8 @@ def _convert(given: dict[str, Any], directory: str, where: str) -> dict[str, Any
     for name, value in given.items():
         told = where.format(name.replace("_", "-"))
         if name == "watch":
-            converted[name] = tuple(_readable(directory, path) for path in _texts(told, value))
+            texts = _texts(told, value)
+            converted[name] = tuple(_readable(told, directory, path) for path in texts)
         elif name in ("ignore", "cold"):
             converted[name] = tuple(filter(None, _texts(told, value)))
         elif name == "stop_signal":
@@ -227,14 +241,14 @@ def _texts(told: str, value: object) -> tuple[str, ...]:
     raise BadInput(f"{told} must be a list of strings, not {value!r}")
 
 
-def _readable(directory: str, path: str) -> str:
+def _readable(told: str, directory: str, path: str) -> str:
     if not path:
-        raise BadInput("cannot watch a path without a name; leave it out, or write .")
+        raise BadInput(f"cannot watch a path without a name; leave it out, or write . ({told})")
     path = os.path.join(directory, path)
     if not os.path.exists(path):
-        raise BadInput(f"cannot watch {path}: there is no such file or directory")
+        raise BadInput(f"cannot watch {path}: there is no such file or directory ({told})")
     if not os.access(path, os.R_OK):
-        raise BadInput(f"cannot watch {path}: it may not be read")
+        raise BadInput(f"cannot watch {path}: it may not be read ({told})")
     return absolute(path)
 
 
@@ -255,60 +269,3 @@ def _signal(told: str, value: object) -> int:
     if not isinstance(number, signal.Signals):
         raise BadInput(f"{told} must be the name of a signal, like SIGINT, not {value!r}")
     return number
-
-
-# The target: what is not there is bad input; what is there but broken is run, and waited for
-
-
-def check_target(target: list[str]) -> None:
-    """Raise BadInput if there is nothing of the name of *target*; nothing of it is run."""
-    if target[0] == "-m":
-        _check_module(target[1])
-        return
-    path = target[0]
-    if not os.path.exists(path):
-        raise BadInput(f"there is no script {path!r}; to run a module, give its name after -m")
-    if os.path.isdir(path) and not any(
-        os.path.isfile(os.path.join(path, "__main__" + ending)) for ending in (".py", ".pyc")
-    ):
-        raise BadInput(f"the directory {path!r} has no __main__.py to run")
-    if not os.access(path, os.R_OK):
-        raise BadInput(f"the script {path!r} may not be read")
-
-
-def _check_module(name: str) -> None:
-    spec = None
-    where: Sequence[str] | None = None
-    parts = name.split(".")
-    for count in range(1, len(parts) + 1):
-        above, spec = spec, _find(".".join(parts[:count]), where)
-        if spec is None and above and _extends_its_path(above):
-            return  # only the package itself knows where to look
-        if spec is None:
-            raise BadInput(f"there is no module {name!r} to run from {os.getcwd()}")
-        where = spec.submodule_search_locations
-        if where is None and count < len(parts):
-            raise BadInput(f"there is no module {name!r} to run: {spec.name!r} is no package")
-    if where is not None and _find(name + ".__main__", where) is None:
-        raise BadInput(f"the package {name!r} has no __main__.py to run")
-
-
-def _extends_its_path(package: importlib.machinery.ModuleSpec) -> bool:
-    """Whether *package* may do so when it is imported, as those of pkgutil do."""
-    try:
-        with open(package.origin or "", "rb") as file:
-            return b"__path__" in file.read()
-    except OSError:
-        return False
-
-
-def _find(name: str, where: Sequence[str] | None) -> importlib.machinery.ModuleSpec | None:
-    """Find a module as the program's Python will, without importing the packages above it."""
-    here = [] if sys.flags.safe_path else [os.getcwd()]
-    path = list(where) if where is not None else [*here, *sys.path]
-    for finder in sys.meta_path:
-        is_path_finder = finder is importlib.machinery.PathFinder
-        spec = finder.find_spec(name, path if is_path_finder or where is not None else None)
-        if spec is not None:
-            return spec
-    return None

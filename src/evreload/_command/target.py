@@ -1,0 +1,88 @@
+"""What the command is to run: whether that is there, and whether it restarts by itself, too.
+
+The main thread. What is not there is bad input; what is there but broken is run, and waited for.
+Nothing of it is imported.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import os
+import sys
+from collections.abc import Sequence
+
+# Servers with a reloader of their own, and the option that turns it on.
+BY_RELOAD = ("granian", "gunicorn", "hypercorn", "uvicorn")
+# Those that turn it on with their development mode, and the words for that.
+BY_MODE = {"fastapi": {"dev"}, "flask": {"run", "--debug"}, "quart": {"run", "--debug"}}
+
+
+class BadInput(Exception):
+    """Something the user gave is wrong; the message says what, and what to do."""
+
+
+def check(target: list[str]) -> None:
+    """Raise BadInput if there is nothing of the name of *target*; nothing of it is run."""
+    if target[0] == "-m":
+        _check_module(target[1])
+        return
+    path = target[0]
+    if not os.path.exists(path):
+        raise BadInput(f"there is no script {path!r}; to run a module, give its name after -m")
+    if os.path.isdir(path) and not any(
+        os.path.isfile(os.path.join(path, "__main__" + ending)) for ending in (".py", ".pyc")
+    ):
+        raise BadInput(f"the directory {path!r} has no __main__.py to run")
+    if not os.access(path, os.R_OK):
+        raise BadInput(f"the script {path!r} may not be read")
+
+
+def rival(target: list[str]) -> str | None:
+    """Return how to turn off the reloader that *target* itself turns on, if it does."""
+    name, *words = target[1:] if target[0] == "-m" else target
+    name = os.path.basename(name)
+    if "runserver" in words and "--noreload" not in words:  # Django's
+        return "add --noreload"
+    if name in BY_RELOAD and "--reload" in words:
+        return "leave out --reload"
+    if name in BY_MODE and BY_MODE[name] <= {*words} and "--no-reload" not in words:
+        return "add --no-reload"
+    return None
+
+
+def _check_module(name: str) -> None:
+    spec = None
+    where: Sequence[str] | None = None
+    parts = name.split(".")
+    for count in range(1, len(parts) + 1):
+        above, spec = spec, _find(".".join(parts[:count]), where)
+        if spec is None and above and _extends_its_path(above):
+            return  # only the package itself knows where to look
+        if spec is None:
+            raise BadInput(f"there is no module {name!r} to run from {os.getcwd()}")
+        where = spec.submodule_search_locations
+        if where is None and count < len(parts):
+            raise BadInput(f"there is no module {name!r} to run: {spec.name!r} is not a package")
+    if where is not None and _find(name + ".__main__", where) is None:
+        raise BadInput(f"the package {name!r} has no __main__.py to run")
+
+
+def _extends_its_path(package: importlib.machinery.ModuleSpec) -> bool:
+    """Whether *package* may do so when it is imported, as those of pkgutil do."""
+    try:
+        with open(package.origin or "", "rb") as file:
+            return b"__path__" in file.read()
+    except OSError:
+        return False
+
+
+def _find(name: str, where: Sequence[str] | None) -> importlib.machinery.ModuleSpec | None:
+    """Find a module as the program's Python will, without importing the packages above it."""
+    here = [] if sys.flags.safe_path else [os.getcwd()]
+    path = list(where) if where is not None else [*here, *sys.path]
+    for finder in sys.meta_path:
+        is_path_finder = finder is importlib.machinery.PathFinder
+        spec = finder.find_spec(name, path if is_path_finder or where is not None else None)
+        if spec is not None:
+            return spec
+    return None
