@@ -582,6 +582,25 @@ def start_in_place(app, port, program=IN_PLACE):
     app.armed()
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        "evreload.bind_sockets(int(sys.argv[1]))",
+        'evreload.bind_sockets(int(sys.argv[1]), "127.0.0.1", backlog=64)',
+        'tornado.netutil.bind_sockets(int(sys.argv[1]), "127.0.0.1")',
+    ],
+)
+def test_in_place_another_call_may_bind_the_same_port(app, port, call):
+    start_in_place(app, port)
+    app.write("helper.py", "VALUE = 1")
+    before = 'evreload.bind_sockets(int(sys.argv[1]), "127.0.0.1")'
+    app.write("app.py", IN_PLACE.replace(before, call))
+    pid = until(port, 1)
+    app.armed()
+    assert restart(app, port, 2) == pid
+    assert app.count("Address already in use") == 0
+
+
 def with_hook(hook):
     start = "    evreload.start()\n"
     return IN_PLACE.replace(start, f"    evreload.add_reload_hook({hook})\n{start}")
@@ -761,6 +780,21 @@ def test_with_reuse_port_each_worker_claims_its_own():
         assert claimed[2] is None
         assert len(set(claimed)) == 3
         shelf.close()
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM], ids=["tcp", "udp"])
+def test_only_who_would_be_in_the_way_makes_way(monkeypatch, kind):
+    from evreload._carried import Carried
+
+    ports = [free_port(), free_port()]
+    carried = {json.dumps([port]): [os.open(os.devnull, os.O_RDONLY)] for port in ports}
+    monkeypatch.setenv(Carried.VARIABLE, json.dumps([os.getpid(), carried]))
+    inherited = Carried()
+    with socket.socket(type=kind) as sock:
+        inherited.make_way((sock, ("127.0.0.1", ports[0])))
+    left = carried.keys() if kind == socket.SOCK_DGRAM else {json.dumps([ports[1]])}
+    assert inherited._unclaimed.keys() == left
+    inherited.drop_unclaimed()
 
 
 def test_descriptors_meant_for_another_process_are_not_taken(monkeypatch):
