@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import errno
 import http.client
 import json
 import os
 import select
+import signal
 import socket
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -195,6 +198,77 @@ def test_no_connection_is_refused(app, port, program):
         for value in range(1, 4):
             restart(app, port, value)
     assert "ConnectionRefusedError" not in clients.outcomes, clients.outcomes
+
+
+# Shut their listening sockets down when they are told to end.
+ANSWER = """
+import os, signal, socket, sys, threading
+import helper
+
+def answer(client):
+    with client:
+        if client.recv(65536):
+            client.sendall(f"HTTP/1.0 200 OK\\r\\n\\r\\n{helper.VALUE} {os.getpid()}".encode())
+
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+
+def end(number, frame):
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    sys.exit()
+
+"""
+BY_HAND = f"""{ANSWER}
+signal.signal(signal.SIGTERM, end)
+while True:
+    answer(listener.accept()[0])
+"""
+IN_A_THREAD = f"""{ANSWER}
+def serve():
+    try:
+        while True:
+            answer(listener.accept()[0])
+    except OSError as error:
+        print("no more:", error.strerror, flush=True)
+
+signal.signal(signal.SIGTERM, end)
+threading.Thread(target=serve).start()
+threading.Event().wait()
+"""
+TWISTED = """
+import os, sys
+from twisted.internet import endpoints, reactor
+from twisted.python import log
+from twisted.web import resource, server
+import helper
+
+class Page(resource.Resource):
+    isLeaf = True
+    def render_GET(self, request):
+        return f"{helper.VALUE} {os.getpid()}".encode()
+
+log.startLogging(sys.stdout, setStdout=False)
+where = endpoints.TCP4ServerEndpoint(reactor, int(sys.argv[1]), interface="127.0.0.1")
+where.listen(server.Site(Page()))
+reactor.run()
+"""
+
+
+@pytest.mark.parametrize(
+    "program", [BY_HAND, IN_A_THREAD, TWISTED], ids=["by hand", "in a thread", "twisted"]
+)
+def test_a_program_may_shut_its_socket_down_when_it_is_told_to_end(app, port, program):
+    if program is TWISTED:
+        pytest.importorskip("twisted")
+    start(app, port, program)
+    with Clients(port) as clients:
+        for value in range(1, 6):
+            restart(app, port, value)
+    assert "ConnectionRefusedError" not in clients.outcomes, clients.outcomes
+    app.signal(signal.SIGTERM)
+    app.wait()
+    assert app.count("Traceback") == 0, app.output
+    assert app.count("no more:") == (6 if program is IN_A_THREAD else 0)
 
 
 # Goes on serving for a while when it is told to end.
@@ -714,6 +788,78 @@ def test_nothing_is_told_to_whatever_has_the_number_of_what_was_closed():
         keeper.bind(listener, ("127.0.0.1", free_port()))
         keeper.listen(listener)
         assert not select.select([ours, other], [], [], 0)[0]
+
+
+@pytest.fixture
+def keeper():
+    """Return a program's end of a way to a supervisor that keeps nothing."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    keeper = Keeper(theirs.detach(), lambda: None, may_claim=False)
+    with ours, keeper._service:
+        yield keeper
+
+
+@pytest.fixture
+def listener(keeper, port):
+    with socket.socket() as listener:
+        keeper.bind(listener, ("127.0.0.1", port))
+        keeper.listen(listener)
+        yield listener
+
+
+def failing(number):
+    return pytest.raises(OSError, match=os.strerror(number))
+
+
+@pytest.mark.parametrize("timeout", [None, 0, 5])
+@pytest.mark.parametrize("how", [socket.SHUT_RD, socket.SHUT_RDWR], ids=["reading", "all"])
+def test_who_shuts_a_kept_socket_down_lets_nobody_in_but_others_do(keeper, listener, how, timeout):
+    listener.settimeout(timeout)
+    with listener.dup() as kept:
+        keeper.shutdown(listener, how)
+        with socket.create_connection(kept.getsockname()), failing(errno.EINVAL):
+            listener.accept()
+        assert listener.gettimeout() == timeout
+        assert not os.get_inheritable(listener.fileno())
+        with failing(errno.ENOTCONN):
+            keeper.shutdown(listener, how)
+        kept.accept()[0].close()
+
+
+def test_who_waits_in_accept_is_woken_by_a_shutdown(keeper, listener):
+    outcomes = []
+
+    def accept():
+        with contextlib.suppress(OSError):
+            while True:
+                listener.accept()[0].close()
+        outcomes.append("woken")
+
+    with listener.dup():  # that of the supervisor
+        thread = threading.Thread(target=accept)
+        thread.start()
+        with socket.create_connection(listener.getsockname(), DEADLINE) as client:
+            assert client.recv(1) == b""  # it is closed, and the next is waited for
+        keeper.shutdown(listener, socket.SHUT_RDWR)
+        thread.join(DEADLINE)
+    assert outcomes == ["woken"]
+
+
+def test_what_nobody_keeps_is_shut_down_as_ever(keeper, listener):
+    """Nor is any harm done to one that listens by what concerns only those who write."""
+    with socket.socket() as free, listener.dup() as kept:
+        keeper.bind(free, ("127.0.0.1", 0))
+        keeper.listen(free)
+        with free.dup() as copy:
+            keeper.shutdown(free, socket.SHUT_RDWR)
+            assert not copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        keeper.shutdown(listener, socket.SHUT_WR)
+        assert os.path.sameopenfile(kept.fileno(), listener.fileno())
+        with socket.create_connection(listener.getsockname()) as client:
+            server, _ = listener.accept()
+            with server:
+                keeper.shutdown(server, socket.SHUT_WR)
+                assert client.recv(1) == b""
 
 
 def test_whoever_has_asked_for_a_socket_may_have_ended():
