@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from conftest import DEADLINE, WAYS, Clients, free_port
 
-from evreload._command.sockets import CLAIM, KEEP, Keeper, Shelf, _become, _key, _pack
+from evreload._command.sockets import CLAIM, KEEP, RELEASE, Keeper, Shelf, _become, _key, _pack
 
 TORNADO = """
 import asyncio, os, sys
@@ -634,6 +634,36 @@ def test_a_program_may_close_its_socket_and_bind_again(app, port):
     app.line("three times")
 
 
+TAKES_WHAT_IS_FREE = """
+import socket, sys, time
+import helper
+
+taken = []
+for turn in range(3):
+    for number in range(int(sys.argv[1]), int(sys.argv[1]) + 50):
+        try:
+            taken.append(socket.create_server((helper.HOST if turn == 2 else "127.0.0.1", number)))
+        except OSError:
+            continue
+        break
+print("took", [one.getsockname()[1] for one in taken], flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_port_that_the_program_has_taken_itself_is_in_use(app, port):
+    app.write("helper.py", "HOST = '127.0.0.1'")
+    app.write("app.py", TAKES_WHAT_IS_FREE)
+    app.start("-m", "evreload", "app.py", str(port))
+    taken = app.line("took")
+    assert len(set(taken.split())) == 4, taken
+    for host in ("127.0.0.1", "0.0.0.0", "127.0.0.1"):
+        app.armed(by_now=True)
+        app.write("helper.py", f"HOST = {host!r}")
+        assert app.line("took") == taken
+        assert is_open(port)
+
+
 @WAYS
 def test_the_sockets_of_bind_sockets_are_carried_along(app, port, way):
     app.write("helper.py", "VALUE = 0")
@@ -809,6 +839,19 @@ def listener(keeper, port):
 
 def failing(number):
     return pytest.raises(OSError, match=os.strerror(number))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_what_is_kept_for_the_program_s_own_sockets_is_not_let_go(
+    monkeypatch, keeper, listener, host
+):
+    asked = []
+    monkeypatch.setattr(keeper, "_ask", lambda kind, key: asked.append(kind))
+    with socket.socket() as other:
+        with failing(errno.EADDRINUSE):
+            keeper.bind(other, (host, listener.getsockname()[1]))
+        assert list(keeper._keys) == [listener]
+    assert RELEASE not in asked
 
 
 @pytest.mark.parametrize("timeout", [None, 0, 5])

@@ -77,16 +77,17 @@ class Keeper:
 
     def bind(self, sock: socket.socket, address: Any) -> None:
         """Bind *sock*, or make it the kept socket of that address."""
-        key = self._keys[sock] = _key(sock, address)
+        key = _key(sock, address)
         if key is None:
             self._bind(sock, address)
-            return
-        if self._may_claim and (kept := self._ask(CLAIM, key)):
+        elif kept := self._claim(sock, key):
             _become(sock, kept[0])
             self._bound()
         else:
             self._bind_anew(sock, address, key)
-        self._look_later(sock, key)
+        self._keys[sock] = key
+        if key:
+            self._look_later(sock, key)
 
     def listen(self, sock: socket.socket, *backlog: Any) -> None:
         """Let *sock* listen, and have it kept."""
@@ -99,9 +100,10 @@ class Keeper:
     def shutdown(self, sock: socket.socket, how: Any) -> None:
         """Shut *sock* down; if it is kept, for this process alone."""
         is_kept = self._keys.get(sock) and sock.fileno() != -1 and _is_listening(sock)
-        if not is_kept or how == socket.SHUT_WR:  # which leaves it listening
+        if not is_kept or how not in (socket.SHUT_RD, socket.SHUT_RDWR):  # it goes on listening
             self._shutdown(sock, how)
             return
+        del self._keys[sock]
         address = sock.getsockname()
         # As what was shut down, this accepts nobody, and may be closed.
         _become(sock, _socket.socket(sock.family, sock.type).detach())
@@ -130,11 +132,21 @@ class Keeper:
         """Return the sockets bound to an address that can be kept, as far as they are open."""
         return [(sock, key) for sock, key in self._keys.items() if key and sock.fileno() != -1]
 
+    def _others(self, sock: socket.socket) -> list[Key]:
+        """Return what the program's own sockets but *sock* are bound to."""
+        return [key for other, key in self._own() if other is not sock]
+
+    def _claim(self, sock: socket.socket, key: Key) -> list[int]:
+        """Return the kept socket of *key*, if there is one that the program has not taken yet."""
+        is_taken = key[-1] == "0" and key in self._others(sock)
+        return self._ask(CLAIM, key) if self._may_claim and not is_taken else []
+
     def _bind_anew(self, sock: socket.socket, address: Any, key: Key) -> None:
         try:
             self._bind(sock, address)
         except OSError as error:
-            if error.errno != errno.EADDRINUSE or not self._may_claim:
+            in_use = error.errno == errno.EADDRINUSE and self._may_claim
+            if not in_use or any(_port(key) == _port(other) for other in self._others(sock)):
                 raise
             # Kept under another name of the same address, or closed and bound again.
             self._ask(RELEASE, key)
@@ -266,6 +278,11 @@ def _key(sock: socket.socket, address: Any) -> Key | None:
     shared = sock.getsockopt(socket.SOL_SOCKET, getattr(socket, "SO_REUSEPORT", -1))
     host = host or ("::" if v6 else "0.0.0.0")
     return str(int(sock.family)), host, str(port), scope, str(only), str(int(bool(shared)))
+
+
+def _port(key: Key) -> Key:
+    family, _, port, *_ = key
+    return family, port
 
 
 def _receive(sock: socket.socket) -> tuple[bytes, list[int]]:
