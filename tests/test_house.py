@@ -133,6 +133,7 @@ MAY_IMPORT = {
         "_command/sockets",
     },
     "_command/preparation": {
+        "_process",
         "_command/channel",
         "_grace",
         "_command/hold",

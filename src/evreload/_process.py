@@ -283,14 +283,17 @@ def _end_pools() -> None:
 def flush() -> None:
     """Write out what stdio and logging hold back."""
     for stream in (sys.stdout, sys.stderr):
-        # None, closed, or its reader has gone: there is nobody to tell.
-        with _ignoring(AttributeError, OSError, ValueError):
+        try:
             stream.flush()
-    logging = sys.modules.get("logging")
-    if logging is None:
+        except (AttributeError, OSError, ValueError):
+            continue  # None, closed, or its reader has gone: there is nobody to tell
+        except RuntimeError:
+            continue  # a signal's handler, as we may be in, can't where it came amid a write
+    root = getattr(sys.modules.get("logging"), "root", None)
+    manager = getattr(root, "manager", None)
+    if manager is None:  # or it is just being imported
         return
-    loggers = [logging.root, *logging.root.manager.loggerDict.values()]
-    for logger in loggers:
+    for logger in [root, *manager.loggerDict.values()]:
         for handler in getattr(logger, "handlers", ()):
             with _ignoring(Exception):  # a user's handler may do anything
                 handler.flush()

@@ -76,8 +76,7 @@ class Child:
         self.hear()
         self._preparation.is_heard = True
         self._since = time.time_ns()
-        if _process.WARM in self._mode:
-            self._pipes.report(channel.BEGAN)
+        self._pipes.report(channel.BEGAN)
 
     def hear(self) -> None:
         """Heed the parent's requests from now on."""
@@ -169,7 +168,7 @@ class Child:
             elif kind == channel.TELL:
                 self._tell_modules()
             elif kind == channel.HOLD:
-                self._preparation.hold()
+                self._preparation.hold(lets_in=words[0] == channel.OPEN)
             elif kind == channel.PREPARE:
                 self._changed = frozenset(words[1:])
                 self._preparation.begin(float(words[0]))
