@@ -128,6 +128,7 @@ MAY_IMPORT = {
         "_handover",
         "_hooks",
         "_modules",
+        "_origin",
         "_command/preparation",
         "_process",
         "_command/sockets",

@@ -94,6 +94,7 @@ def restart(
     here = _origin.working_directory()
     go_to(_origin.DIRECTORY)
     try:
+        rewind_input()
         _exec(command_line(mode, arguments), {**os.environ, **environment})
     except OSError:
         go_to(here)
@@ -111,6 +112,13 @@ def go_to(place: str | None) -> None:
     if place:
         with _ignoring(OSError):  # it is gone; an absolute target runs from anywhere
             os.chdir(place)
+
+
+def rewind_input() -> None:
+    """Have the next run read standard input, if it is a file, from where the first one did."""
+    if _origin.INPUT_AT is not None:
+        with _ignoring(OSError):  # the program has closed it, or put something else in its place
+            os.lseek(0, _origin.INPUT_AT, os.SEEK_SET)
 
 
 def is_at(place: str | None) -> bool:

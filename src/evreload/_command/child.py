@@ -12,7 +12,7 @@ import os
 import sys
 import time
 
-from .. import _process
+from .. import _origin, _process
 from .._hooks import Hooks
 from .._modules import imported, traceback_files
 from . import channel
@@ -176,6 +176,7 @@ class Child:
     def _go(self, words: list[str]) -> None:
         grace, began, *handed_over = words
         self._may_go = True
+        _origin.INPUT_AT = _origin.input_at()  # until now, the last run may have read on
         self._preparation.grace = float(grace)
         self._imports.began = int(began)
         for told in handed_over:
