@@ -16,7 +16,7 @@ class Preparing:
 
     pid = os.getpid()
     status = None
-    has_bound = was_left = False
+    has_begun = has_bound = was_left = False
 
     def __init__(self, seconds=30.0):
         self.wishes = {self.pid: seconds}
@@ -81,3 +81,74 @@ def test_who_is_not_prepared_in_time_is_ended_all_the_same(caplog, left):
 
     assert asyncio.run(ends())
     assert caplog.messages == ["the program was not ready to be stopped in 0.01 s"]
+
+
+class Hearing:
+    """A run that does what it is told, as soon as it is told to."""
+
+    pid = os.getpid()
+    wishes = ()
+    was_left = False
+    has_begun = True
+
+    def __init__(self, ending, *, has_bound):
+        self.has_bound = has_bound
+        self.status = None
+        self.told = []
+        self._ending = ending
+
+    def tell(self, *record):
+        self.told.append(record)
+        self._ending.note_holds()
+
+    def signal(self, number):
+        self.status = -number
+        self._ending.note_exit()
+
+
+def told(*, has_begun=True, has_bound=True, has_ended=False, **options):
+    """Return what a run is told before it is stopped."""
+    from evreload._command.ending import Ending
+    from evreload._settings import Options
+
+    async def ends():
+        ending = Ending(Options(target=["app.py"], **options), set)
+        run = Hearing(ending, has_bound=has_bound)
+        run.has_begun = has_begun
+        run.status = 0 if has_ended else None
+        await ending.end(run, {})
+        return run.told
+
+    return asyncio.run(ends())
+
+
+@pytest.mark.parametrize("has_bound", [False, True])
+def test_who_is_stopped_is_told_before(has_bound):
+    assert told(has_bound=has_bound) == [("hold", "held")]
+
+
+@pytest.mark.parametrize("options", [{"grace": 0.0}, {"keep_sockets": False}])
+def test_who_may_let_others_in_until_it_is_stopped_is_told_so(options):
+    assert told(**options) == [("hold", "open")]
+
+
+def test_who_has_not_begun_or_has_ended_is_told_nothing():
+    assert told(has_begun=False) == told(has_ended=True) == []
+
+
+def test_who_does_not_answer_is_not_waited_for_for_long(monkeypatch):
+    from evreload._command import ending
+
+    monkeypatch.setattr(Hearing, "tell", lambda self, *record: None)
+    monkeypatch.setattr(ending, "A_MOMENT", 0.01)  # for whom it is no matter of connections
+    monkeypatch.setattr(ending, "HEARING", 1e9)
+    assert told(has_bound=False) == told(grace=0.0) == []
+
+
+def test_who_waits_for_a_signal_gets_none_but_to_stop(monkeypatch):
+    """Unless it listens: it would go on after `signal.pause`."""
+    from evreload import _process
+
+    monkeypatch.setattr(_process, "awaits_signal", lambda pid: True)
+    assert told(has_bound=False) == []
+    assert told(has_bound=True) == [("hold", "held")]

@@ -61,6 +61,25 @@ def test_no_loop_is_woken_for_who_comes_but_for_whom_it_has_let_in(epoll, listen
 
 
 @needs_epoll
+def test_a_loop_may_let_go_of_what_it_is_not_woken_for(epoll, listener, come):
+    """Twisted's does as it ends, and gives up the rest of it where that fails."""
+    epoll.register(listener.fileno(), select.EPOLLIN)
+    hold.hold([])
+    epoll.modify(listener.fileno(), select.EPOLLIN)
+    come()
+    assert ready(epoll, DEADLINE) == [listener.fileno()]
+    epoll.unregister(listener.fileno())
+
+
+@needs_epoll
+def test_who_is_alone_to_be_woken_is_not_either(epoll, listener, come):
+    epoll.register(listener.fileno(), select.EPOLLIN | select.EPOLLEXCLUSIVE)
+    hold.hold([])
+    come()
+    assert ready(epoll) == []
+
+
+@needs_epoll
 def test_sockets_of_other_kinds_are_left_to_their_loops(epoll, tmp_path):
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "socket"))

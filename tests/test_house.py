@@ -129,11 +129,13 @@ MAY_IMPORT = {
         "_handover",
         "_hooks",
         "_modules",
+        "_origin",
         "_command/preparation",
         "_process",
         "_command/sockets",
     },
     "_command/preparation": {
+        "_process",
         "_command/channel",
         "_grace",
         "_command/hold",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import io
 import os
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 
@@ -141,3 +143,22 @@ def test_a_pause_between_two_looks_at_the_clock_makes_nobody_older(monkeypatch):
     began = _origin._started()
     monkeypatch.setattr(time, "clock_gettime_ns", lambda clock: look(clock) + pauses.pop(0))
     assert abs(_origin._started() - began) < 5_000_000
+
+
+def test_what_is_being_written_cannot_be_flushed(monkeypatch):
+    """As where the request to flush comes in the middle of a write to a full pipe."""
+
+    class Busy:
+        def flush(self):
+            raise RuntimeError("reentrant call inside <_io.BufferedWriter name='<stdout>'>")
+
+    monkeypatch.setattr(sys, "stdout", Busy())
+    monkeypatch.setattr(sys, "stderr", err := io.TextIOWrapper(io.BytesIO()))
+    err.write("told")
+    _process.flush()
+    assert err.buffer.getvalue() == b"told"
+
+
+def test_while_logging_is_being_imported_there_is_nothing_to_flush(monkeypatch):
+    monkeypatch.setitem(sys.modules, "logging", types.ModuleType("logging"))
+    _process.flush()

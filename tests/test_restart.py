@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pexpect
 import pytest
-from conftest import DEADLINE, await_tick, write_modules
+from conftest import COMMAND, DEADLINE, WAYS, await_tick, write_modules
 
 HEAD = """
 import asyncio, builtins, json, logging, os, sys
@@ -646,3 +646,47 @@ def test_an_interpreter_that_has_moved_is_waited_for(app):
     os.rename(python + ".moved", python)
     save(app, "app.py")
     app.line("ready / 1")
+
+
+READS = """
+import asyncio, logging, os, sys
+logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stdout)
+import evreload
+import helper
+
+async def main():
+    evreload.start()
+    print("run", helper.VALUE, "read", sys.stdin.read().split(), flush=True)
+    while not (helper.VALUE == 2 and os.path.exists("again")):
+        await asyncio.sleep(0.01)
+    os.unlink("again")
+    evreload.reload()
+
+asyncio.run(main())
+"""
+
+
+@WAYS
+def test_a_file_that_is_standard_input_is_read_from_where_it_stood(app, way):
+    app.write("input.txt", "skipped\nfirst\nsecond\n")
+    app.write("helper.py", "VALUE = 0")
+    app.write("app.py", READS)
+    shell = ["sh", "-c", '{ read skipped; exec "$@"; } < input.txt', "sh"]
+    app.start_command([*shell, sys.executable, *way, "app.py"])
+    for value in range(3):
+        assert app.line("run") == f"run {value} read ['first', 'second']"
+        if value < 2:
+            app.armed() if not way or value == 0 else await_tick()
+            app.write("helper.py", f"VALUE = {value + 1}")
+    app.write("again")
+    assert app.line("run") == "run 2 read ['first', 'second']"
+
+
+def test_standard_input_may_be_closed(app):
+    app.write("helper.py", "VALUE = 0")
+    app.write("app.py", "import helper; print('run', helper.VALUE, flush=True)")
+    app.start_command(["sh", "-c", 'exec "$@" <&-', "sh", sys.executable, *COMMAND, "app.py"])
+    app.line("run 0")
+    app.armed()
+    app.write("helper.py", "VALUE = 1")
+    app.line("run 1")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import errno
 import http.client
 import json
 import os
 import select
+import signal
 import socket
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +20,7 @@ from pathlib import Path
 import pytest
 from conftest import DEADLINE, WAYS, Clients, free_port
 
-from evreload._command.sockets import CLAIM, KEEP, Keeper, Shelf, _become, _key, _pack
+from evreload._command.sockets import CLAIM, KEEP, RELEASE, Keeper, Shelf, _become, _key, _pack
 
 TORNADO = """
 import asyncio, os, sys
@@ -195,6 +198,77 @@ def test_no_connection_is_refused(app, port, program):
         for value in range(1, 4):
             restart(app, port, value)
     assert "ConnectionRefusedError" not in clients.outcomes, clients.outcomes
+
+
+# Shut their listening sockets down when they are told to end.
+ANSWER = """
+import os, signal, socket, sys, threading
+import helper
+
+def answer(client):
+    with client:
+        if client.recv(65536):
+            client.sendall(f"HTTP/1.0 200 OK\\r\\n\\r\\n{helper.VALUE} {os.getpid()}".encode())
+
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+
+def end(number, frame):
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    sys.exit()
+
+"""
+BY_HAND = f"""{ANSWER}
+signal.signal(signal.SIGTERM, end)
+while True:
+    answer(listener.accept()[0])
+"""
+IN_A_THREAD = f"""{ANSWER}
+def serve():
+    try:
+        while True:
+            answer(listener.accept()[0])
+    except OSError as error:
+        print("no more:", error.strerror, flush=True)
+
+signal.signal(signal.SIGTERM, end)
+threading.Thread(target=serve).start()
+threading.Event().wait()
+"""
+TWISTED = """
+import os, sys
+from twisted.internet import endpoints, reactor
+from twisted.python import log
+from twisted.web import resource, server
+import helper
+
+class Page(resource.Resource):
+    isLeaf = True
+    def render_GET(self, request):
+        return f"{helper.VALUE} {os.getpid()}".encode()
+
+log.startLogging(sys.stdout, setStdout=False)
+where = endpoints.TCP4ServerEndpoint(reactor, int(sys.argv[1]), interface="127.0.0.1")
+where.listen(server.Site(Page()))
+reactor.run()
+"""
+
+
+@pytest.mark.parametrize(
+    "program", [BY_HAND, IN_A_THREAD, TWISTED], ids=["by hand", "in a thread", "twisted"]
+)
+def test_a_program_may_shut_its_socket_down_when_it_is_told_to_end(app, port, program):
+    if program is TWISTED:
+        pytest.importorskip("twisted")
+    start(app, port, program)
+    with Clients(port) as clients:
+        for value in range(1, 6):
+            restart(app, port, value)
+    assert "ConnectionRefusedError" not in clients.outcomes, clients.outcomes
+    app.signal(signal.SIGTERM)
+    app.wait()
+    assert app.count("Traceback") == 0, app.output
+    assert app.count("no more:") == (6 if program is IN_A_THREAD else 0)
 
 
 # Goes on serving for a while when it is told to end.
@@ -560,6 +634,36 @@ def test_a_program_may_close_its_socket_and_bind_again(app, port):
     app.line("three times")
 
 
+TAKES_WHAT_IS_FREE = """
+import socket, sys, time
+import helper
+
+taken = []
+for turn in range(3):
+    for number in range(int(sys.argv[1]), int(sys.argv[1]) + 50):
+        try:
+            taken.append(socket.create_server((helper.HOST if turn == 2 else "127.0.0.1", number)))
+        except OSError:
+            continue
+        break
+print("took", [one.getsockname()[1] for one in taken], flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_port_that_the_program_has_taken_itself_is_in_use(app, port):
+    app.write("helper.py", "HOST = '127.0.0.1'")
+    app.write("app.py", TAKES_WHAT_IS_FREE)
+    app.start("-m", "evreload", "app.py", str(port))
+    taken = app.line("took")
+    assert len(set(taken.split())) == 4, taken
+    for host in ("127.0.0.1", "0.0.0.0", "127.0.0.1"):
+        app.armed(by_now=True)
+        app.write("helper.py", f"HOST = {host!r}")
+        assert app.line("took") == taken
+        assert is_open(port)
+
+
 @WAYS
 def test_the_sockets_of_bind_sockets_are_carried_along(app, port, way):
     app.write("helper.py", "VALUE = 0")
@@ -580,6 +684,25 @@ def start_in_place(app, port, program=IN_PLACE):
     app.write("app.py", program)
     app.start("app.py", str(port))
     app.armed()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "evreload.bind_sockets(int(sys.argv[1]))",
+        'evreload.bind_sockets(int(sys.argv[1]), "127.0.0.1", backlog=64)',
+        'tornado.netutil.bind_sockets(int(sys.argv[1]), "127.0.0.1")',
+    ],
+)
+def test_in_place_another_call_may_bind_the_same_port(app, port, call):
+    start_in_place(app, port)
+    app.write("helper.py", "VALUE = 1")
+    before = 'evreload.bind_sockets(int(sys.argv[1]), "127.0.0.1")'
+    app.write("app.py", IN_PLACE.replace(before, call))
+    pid = until(port, 1)
+    app.armed()
+    assert restart(app, port, 2) == pid
+    assert app.count("Address already in use") == 0
 
 
 def with_hook(hook):
@@ -697,6 +820,91 @@ def test_nothing_is_told_to_whatever_has_the_number_of_what_was_closed():
         assert not select.select([ours, other], [], [], 0)[0]
 
 
+@pytest.fixture
+def keeper():
+    """Return a program's end of a way to a supervisor that keeps nothing."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    keeper = Keeper(theirs.detach(), lambda: None, may_claim=False)
+    with ours, keeper._service:
+        yield keeper
+
+
+@pytest.fixture
+def listener(keeper, port):
+    with socket.socket() as listener:
+        keeper.bind(listener, ("127.0.0.1", port))
+        keeper.listen(listener)
+        yield listener
+
+
+def failing(number):
+    return pytest.raises(OSError, match=os.strerror(number))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_what_is_kept_for_the_program_s_own_sockets_is_not_let_go(
+    monkeypatch, keeper, listener, host
+):
+    asked = []
+    monkeypatch.setattr(keeper, "_ask", lambda kind, key: asked.append(kind))
+    with socket.socket() as other:
+        with failing(errno.EADDRINUSE):
+            keeper.bind(other, (host, listener.getsockname()[1]))
+        assert list(keeper._keys) == [listener]
+    assert RELEASE not in asked
+
+
+@pytest.mark.parametrize("timeout", [None, 0, 5])
+@pytest.mark.parametrize("how", [socket.SHUT_RD, socket.SHUT_RDWR], ids=["reading", "all"])
+def test_who_shuts_a_kept_socket_down_lets_nobody_in_but_others_do(keeper, listener, how, timeout):
+    listener.settimeout(timeout)
+    with listener.dup() as kept:
+        keeper.shutdown(listener, how)
+        with socket.create_connection(kept.getsockname()), failing(errno.EINVAL):
+            listener.accept()
+        assert listener.gettimeout() == timeout
+        assert not os.get_inheritable(listener.fileno())
+        with failing(errno.ENOTCONN):
+            keeper.shutdown(listener, how)
+        kept.accept()[0].close()
+
+
+def test_who_waits_in_accept_is_woken_by_a_shutdown(keeper, listener):
+    outcomes = []
+
+    def accept():
+        with contextlib.suppress(OSError):
+            while True:
+                listener.accept()[0].close()
+        outcomes.append("woken")
+
+    with listener.dup():  # that of the supervisor
+        thread = threading.Thread(target=accept)
+        thread.start()
+        with socket.create_connection(listener.getsockname(), DEADLINE) as client:
+            assert client.recv(1) == b""  # it is closed, and the next is waited for
+        keeper.shutdown(listener, socket.SHUT_RDWR)
+        thread.join(DEADLINE)
+    assert outcomes == ["woken"]
+
+
+def test_what_nobody_keeps_is_shut_down_as_ever(keeper, listener):
+    """Nor is any harm done to one that listens by what concerns only those who write."""
+    with socket.socket() as free, listener.dup() as kept:
+        keeper.bind(free, ("127.0.0.1", 0))
+        keeper.listen(free)
+        with free.dup() as copy:
+            keeper.shutdown(free, socket.SHUT_RDWR)
+            assert not copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        keeper.shutdown(listener, socket.SHUT_WR)
+        assert os.path.sameopenfile(kept.fileno(), listener.fileno())
+        with socket.create_connection(listener.getsockname()) as client:
+            server, _ = listener.accept()
+            with server:
+                keeper.shutdown(server, socket.SHUT_WR)
+                assert client.recv(1) == b""
+
+
 def test_whoever_has_asked_for_a_socket_may_have_ended():
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     asker, other = socket.socketpair()
@@ -761,6 +969,21 @@ def test_with_reuse_port_each_worker_claims_its_own():
         assert claimed[2] is None
         assert len(set(claimed)) == 3
         shelf.close()
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM], ids=["tcp", "udp"])
+def test_only_who_would_be_in_the_way_makes_way(monkeypatch, kind):
+    from evreload._carried import Carried
+
+    ports = [free_port(), free_port()]
+    carried = {json.dumps([port]): [os.open(os.devnull, os.O_RDONLY)] for port in ports}
+    monkeypatch.setenv(Carried.VARIABLE, json.dumps([os.getpid(), carried]))
+    inherited = Carried()
+    with socket.socket(type=kind) as sock:
+        inherited.make_way((sock, ("127.0.0.1", ports[0])))
+    left = carried.keys() if kind == socket.SOCK_DGRAM else {json.dumps([ports[1]])}
+    assert inherited._unclaimed.keys() == left
+    inherited.drop_unclaimed()
 
 
 def test_descriptors_meant_for_another_process_are_not_taken(monkeypatch):

@@ -14,7 +14,7 @@ import textwrap
 import time
 
 import pytest
-from conftest import children, idle, memory, threads, works
+from conftest import await_tick, children, idle, memory, threads, until, works
 
 from evreload._command.supervisor import EVERYBODYS
 
@@ -1224,3 +1224,45 @@ def states(pid):
         with contextlib.suppress(OSError):  # it has just ended
             found[one] = state(one)
     return found
+
+
+# Tells what it has to tell by the end, as whatever prints into a pipe.
+HOLDS_BACK = """
+import asyncio, logging.handlers, socket, sys, threading, time
+import helper
+
+target = logging.StreamHandler(sys.stdout)
+logging.root.addHandler(logging.handlers.MemoryHandler(1000, target=target))
+print("printed", helper.VALUE)
+logging.warning("logged %s", helper.VALUE)
+open(f"begun {helper.VALUE}", "w").close()
+"""
+SLEEPS = "time.sleep(1000)"
+ACCEPTS = """
+with socket.create_server(("127.0.0.1", 0)) as listener:
+    while True:
+        listener.accept()[0].close()
+"""
+TURNS = "asyncio.run(asyncio.sleep(1000))"
+HOOKED = """
+import evreload
+evreload.add_reload_hook(lambda: print("hooked", helper.VALUE))
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--grace", "0"), ("--no-keep-sockets",)], ids=" ".join)
+@pytest.mark.parametrize("hook", ["", HOOKED], ids=["", "hook"])
+@pytest.mark.parametrize("body", [SLEEPS, ACCEPTS, TURNS], ids=["sleeps", "accepts", "asyncio"])
+def test_what_a_program_has_printed_is_not_lost(app, hook, body, options):
+    app.write("helper.py", "VALUE = 0")
+    app.write("app.py", hook + HOLDS_BACK + body)
+    app.start("-m", "evreload", *options, "app.py")
+    for value in range(3):
+        until((app.directory / f"begun {value}").exists, "the program begins", app)
+        await_tick()
+        app.write("helper.py", f"VALUE = {value + 1}")
+        app.line(f"printed {value}")
+        if hook:
+            app.line(f"hooked {value}")
+        app.line(f"logged {value}")
+    assert app.count("printed") == 3

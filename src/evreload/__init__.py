@@ -174,8 +174,9 @@ def bind_sockets(
 
     For ``HTTPServer.add_sockets``. Signature and return value are those of
     `tornado.netutil.bind_sockets`; the next run gets the same sockets for the same arguments.
-    What it does not ask for again is closed. Under the command all listening sockets are kept
-    anyway. Raises OSError if the address cannot be bound.
+    What it does not ask for again is closed, at once if it binds that port in another way. Under
+    the command all listening sockets are kept anyway. Raises OSError if the address cannot be
+    bound.
     """
     return _story().bind_sockets(port, address, family, backlog, flags, reuse_port)
 
@@ -253,7 +254,9 @@ def _imports() -> Imports:
 def _carried_sockets() -> Carried:
     from ._carried import Carried
 
-    return Carried()
+    carried = Carried()
+    _imports().listen("socket.bind", carried.make_way)
+    return carried
 
 
 _stories: list[Reloader | Child] = []  # at most one: who serves the front door

@@ -10,6 +10,8 @@ import os
 import socket
 from typing import Any
 
+INTERNET = (socket.AF_INET, socket.AF_INET6)
+
 
 class Carried:
     """The sockets that `evreload.bind_sockets` made, taken along through an exec."""
@@ -57,8 +59,25 @@ class Carried:
 
     def drop_unclaimed(self) -> None:
         """Close what the program did not ask for again: it would swallow connections."""
-        while self._unclaimed:
-            for number in self._unclaimed.popitem()[1]:
+        for call in list(self._unclaimed):
+            self._drop(call)
+
+    def make_way(self, arguments: tuple[Any, ...]) -> None:
+        """Close what was not asked for, where another call is about to bind: its port is in use.
+
+        *arguments* are those of the audit event `socket.bind`.
+        """
+        import json
+
+        sock, address = arguments
+        if sock.type == socket.SOCK_STREAM and sock.family in INTERNET:
+            for call in list(self._unclaimed):
+                if json.loads(call)[0] == address[1]:
+                    self._drop(call)
+
+    def _drop(self, call: str) -> None:
+        for number in self._unclaimed.pop(call, ()):
+            with contextlib.suppress(OSError):  # closed behind our back
                 os.close(number)
 
     def _inherited(self) -> dict[str, list[int]]:

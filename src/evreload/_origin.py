@@ -6,6 +6,7 @@ Read on import.
 from __future__ import annotations
 
 import os
+import stat
 import sys
 
 TYPE_CHECKING = False  # `typing` costs 2 ms, and this module is part of `import evreload`
@@ -90,6 +91,17 @@ def working_directory() -> str | None:
 
 
 DIRECTORY = _first_directory()
+
+
+def input_at() -> int | None:
+    """Return how far standard input has been read, if it is a file: whoever has it shares that."""
+    try:
+        return os.lseek(0, 0, os.SEEK_CUR) if stat.S_ISREG(os.fstat(0).st_mode) else None
+    except OSError:  # it is closed
+        return None
+
+
+INPUT_AT = input_at()
 
 
 if sys.platform != "win32":

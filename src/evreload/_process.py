@@ -100,6 +100,7 @@ def restart(
     here = _origin.working_directory()
     go_to(_origin.DIRECTORY)
     try:
+        rewind_input()
         _exec(command_line(mode, arguments), {**os.environ, **environment})
     except OSError:
         go_to(here)
@@ -117,6 +118,13 @@ def go_to(place: str | None) -> None:
     if place:
         with _ignoring(OSError):  # it is gone; an absolute target runs from anywhere
             os.chdir(place)
+
+
+def rewind_input() -> None:
+    """Have the next run read standard input, if it is a file, from where the first one did."""
+    if _origin.INPUT_AT is not None:
+        with _ignoring(OSError):  # the program has closed it, or put something else in its place
+            os.lseek(0, _origin.INPUT_AT, os.SEEK_SET)
 
 
 def is_at(place: str | None) -> bool:
@@ -289,14 +297,17 @@ def _end_pools() -> None:
 def flush() -> None:
     """Write out what stdio and logging hold back."""
     for stream in (sys.stdout, sys.stderr):
-        # None, closed, or its reader has gone: there is nobody to tell.
-        with _ignoring(AttributeError, OSError, ValueError):
+        try:
             stream.flush()
-    logging = sys.modules.get("logging")
-    if logging is None:
+        except (AttributeError, OSError, ValueError):
+            continue  # None, closed, or its reader has gone: there is nobody to tell
+        except RuntimeError:
+            continue  # a signal's handler, as we may be in, can't where it came amid a write
+    root = getattr(sys.modules.get("logging"), "root", None)
+    manager = getattr(root, "manager", None)
+    if manager is None:  # or it is just being imported
         return
-    loggers = [logging.root, *logging.root.manager.loggerDict.values()]
-    for logger in loggers:
+    for logger in [root, *manager.loggerDict.values()]:
         for handler in getattr(logger, "handlers", ()):
             with _ignoring(Exception):  # a user's handler may do anything
                 handler.flush()

@@ -29,19 +29,19 @@ WISHES = "wishes"  # seconds, beyond the grace, that a process wants before it i
 PREPARED = "prepared"  # which process may be stopped; HELD or OPEN; what was not finished
 LEFT = "left"  # a hook has ended the program
 HELD, OPEN = "held", "open"  # whether nobody is let in any more
-HOLDS = "holds"  # as it was asked to: nobody is let in any more
+HOLDS = "holds"  # it has done what HOLD asks for
 RELOADING = "reloading"  # the program begins again by itself, in its place
 RELOAD = "reload"  # a worker asks for the whole program to be started again
 FAILED = "failed"  # a path that the failure passed through
 ENDED = "ended"  # the program has come to its end, one way or another
-BEGAN = "began"  # the program's first line is next
+BEGAN = "began"  # the program's first line is next, and what it is asked for is heard
 MODULE = "module"  # a name; "plain" if Python's own loaders loaded it; its file, or directories
 MODULES = "modules"  # that was all of them
 
 # To the program.
 GO = "go"  # begin; seconds for requests in progress, since when, what is handed over, if anything
 PREPARE = "prepare"  # seconds for requests in progress, the paths that changed
-HOLD = "hold"  # let no more connections in: it is about to be stopped
+HOLD = "hold"  # write out what is held back: it is about to be stopped; HELD or OPEN
 TELL = "tell"  # which modules it has imported
 
 # To the fork server, and from it.

@@ -12,7 +12,7 @@ import os
 import sys
 import time
 
-from .. import _process
+from .. import _origin, _process
 from .._hooks import Hooks
 from .._modules import imported, traceback_files
 from . import channel
@@ -76,8 +76,7 @@ class Child:
         self.hear()
         self._preparation.is_heard = True
         self._since = time.time_ns()
-        if _process.WARM in self._mode:
-            self._pipes.report(channel.BEGAN)
+        self._pipes.report(channel.BEGAN)
 
     def hear(self) -> None:
         """Heed the parent's requests from now on."""
@@ -172,7 +171,7 @@ class Child:
             elif kind == channel.TELL:
                 self._tell_modules()
             elif kind == channel.HOLD:
-                self._preparation.hold()
+                self._preparation.hold(lets_in=words[0] == channel.OPEN)
             elif kind == channel.PREPARE:
                 self._changed = frozenset(words[1:])
                 self._preparation.begin(float(words[0]))
@@ -180,6 +179,7 @@ class Child:
     def _go(self, words: list[str]) -> None:
         grace, began, *handed_over = words
         self._may_go = True
+        _origin.INPUT_AT = _origin.input_at()  # until now, the last run may have read on
         self._preparation.grace = float(grace)
         self._imports.began = int(began)
         for told in handed_over:

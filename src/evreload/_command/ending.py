@@ -1,7 +1,7 @@
 """How a run is brought to its end, by a deadline, with all that it has left behind.
 
-The supervisor's loop. It is asked to prepare, if it wishes to be; then it gets the stop signal;
-then it is killed.
+The supervisor's loop. It is asked to prepare, if it wishes to be, and to hold what comes, and not
+what it has printed; then it gets the stop signal; then it is killed.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from .channel import Record
 from .family import descendants, family, kill_all, latecomers, send, strangers
 from .run import Run
 
-HEARING = 0.5  # seconds in which a program that can hear has surely heard
+HEARING = 0.5  # seconds in which a program that can hear has surely heard, if that is dear to us
 HOLDING = 0.01  # seconds in which whoever was let in has asked, and mostly was answered
-A_MOMENT = 0.1  # seconds in which an interrupted program ends, mostly
+A_MOMENT = 0.1  # seconds in which a program ends that is interrupted, or has heard, mostly
 
 logger = logging.getLogger("evreload")
 
@@ -84,7 +84,7 @@ class Ending:
             await self._prepare(run, changes)
             if run.was_left and run.status is not None:
                 return False
-        if run.status is None and run.has_bound and self._is_holding and self._lets_in:
+        if run.status is None and run.has_begun and self._lets_in:
             await self._hold(run)
         await self.stop(run)
         return True
@@ -94,18 +94,26 @@ class Ending:
         kill_all(lambda: [*(family(run.pid) if run.status is None else ()), *self._orphans()])
 
     async def _hold(self, run: Run) -> None:
-        """Have nobody let in any more who would be let down: servers just end, or part first."""
+        """Have what is printed written out, and nobody let in any more who would be let down.
+
+        Servers just end, or part first.
+        """
+        is_server = run.has_bound and self._is_holding
+        if not is_server and _process.awaits_signal(run.pid):
+            return  # which this must not be
         self.is_under_way = True
         try:
-            run.tell(channel.HOLD)
+            run.tell(channel.HOLD, channel.HELD if self._is_holding else channel.OPEN)
         except OSError:  # it ends by itself, or can't hear
             return
         self._holds = asyncio.Event()
-        send(family(run.pid), signal.SIGURG)  # which does nothing to those that don't heed it
+        asked = family(run.pid) if self._is_holding else [run.pid]
+        send(asked, signal.SIGURG)  # which does nothing to those that don't heed it
         # On a busy machine the next signal might overtake this one.
-        await self._answered(self._holds, HEARING)
+        await self._answered(self._holds, HEARING if is_server else A_MOMENT)
         self._holds = None
-        await _happens(self._exited, time.monotonic() + HOLDING)
+        if is_server:
+            await _happens(self._exited, time.monotonic() + HOLDING)
 
     async def await_interrupted(self, run: Run) -> None:
         """Let *run* end by itself, by its deadline: it got what we got, or gets it now."""
@@ -128,6 +136,7 @@ class Ending:
         in_time = await self._answered(self._prepared, timeout)
         self._prepared = None
         if not in_time:
+            self._lets_in = True  # for all that is known
             logger.warning("the program was not ready to be stopped in %g s", timeout)
 
     async def _answered(self, answer: asyncio.Event, seconds: float) -> bool:

@@ -41,7 +41,15 @@ def _leave_epolls(spared: Collection[Any]) -> None:
             for awaited in _awaited(descriptor):
                 if listening_at(awaited) not in (None, *spared):
                     with contextlib.suppress(OSError):  # another file has its number now
-                        epoll.unregister(awaited)
+                        _await_nothing(epoll, awaited)
+
+
+def _await_nothing(epoll: select.epoll, awaited: int) -> None:
+    """Have *epoll* hold its tongue about *awaited*, which its loop may yet unregister."""
+    try:
+        epoll.modify(awaited, 0)
+    except OSError:  # with EPOLLEXCLUSIVE, that can't be
+        epoll.unregister(awaited)
 
 
 def _refuse_to_accept(spared: Collection[Any]) -> None:

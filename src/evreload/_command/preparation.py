@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
+from .. import _process
 from . import channel
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
@@ -26,7 +27,10 @@ FOR_SOCKETS = 1.0  # seconds, to see which sockets were handed to workers that l
 
 
 class Preparation:
-    """Answers the requests in progress, lets nobody else in, and runs the reload hooks."""
+    """Answers the requests in progress, lets nobody else in, and runs the reload hooks.
+
+    What is held back of what the program has printed is written out: it may be killed next.
+    """
 
     def __init__(self, pipes: Pipes, hooks: Hooks) -> None:
         self._pipes = pipes
@@ -53,14 +57,15 @@ class Preparation:
         if self._wished.pop(os.getpid(), 0):
             self.begin(self.grace)
         else:
-            self.hold()
+            self.hold(lets_in=False)
 
-    def hold(self) -> None:
-        """Let nobody in any more, and say so."""
-        if self.keeper:
+    def hold(self, *, lets_in: bool) -> None:
+        """Write out what is held back, let nobody in any more, if so wished, and say so."""
+        if self.keeper and not lets_in:
             from .hold import hold
 
             hold(self.keeper.unkept())
+        _process.flush()
         if self._pipes.are_own:
             self._pipes.report(channel.HOLDS)
 
@@ -122,5 +127,6 @@ class Preparation:
     def _call_hooks(self, unfinished: list[str], *, is_held: bool) -> None:
         if self._pipes.are_own:
             self._hooks.call()
+        _process.flush()
         door = channel.HELD if is_held else channel.OPEN
         self._pipes.report(channel.PREPARED, str(os.getpid()), door, *unfinished)

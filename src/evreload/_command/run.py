@@ -158,7 +158,7 @@ class Run:
         elif kind == channel.RELOADING:
             self.since = int(words[0])
             self.began_by_itself = True
-            self.is_up = self.said_goodbye = False
+            self.has_begun = self.is_up = self.said_goodbye = False
             self.wishes.clear()
             self.loaded = NOTHING
 

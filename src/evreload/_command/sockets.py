@@ -3,6 +3,7 @@
 Under the command, the program's `bind` and `listen` are intercepted, where Python makes them:
 the supervisor keeps each listening descriptor, and the next program's `bind` to the same address
 receives it. Connections made meanwhile wait in the kernel, and are answered by the new code.
+So is `shutdown`, which would end the listening for whoever has the same socket.
 `Keeper` is the program's end, on its own threads; `Shelf` is the supervisor's, on its loop.
 Descriptors go over a socket pair that only our own child has inherited.
 """
@@ -10,6 +11,7 @@ Descriptors go over a socket pair that only our own child has inherited.
 from __future__ import annotations
 
 import _socket
+import _thread
 import contextlib
 import errno
 import os
@@ -29,6 +31,7 @@ RELEASE = b"release"  # likewise: close what is kept for this port
 INTERNET = (socket.AF_INET, socket.AF_INET6)
 BACKLOG = 4096  # who waits for the next run may be more than wait for a turn; Linux allows as many
 REPLY_TIMEOUT = 5.0  # seconds; the supervisor answers within one
+WAKING = 0.1  # seconds in which the kernel connects us to ourselves, unless nobody else can either
 MESSAGE = 1024  # bytes; an address is shorter
 
 # What a program may set on a socket before it binds it, and must find set on the kept one.
@@ -42,7 +45,7 @@ Key = tuple[str, ...]  # family, host, port, and the options that make it anothe
 
 
 class Keeper:
-    """Puts itself before `bind` and `listen` of stream sockets."""
+    """Puts itself before `bind`, `listen` and `shutdown` of stream sockets."""
 
     def __init__(self, service: int, bound: Callable[[], object], *, may_claim: bool) -> None:
         self._service = socket.socket(fileno=service)
@@ -53,6 +56,7 @@ class Keeper:
         self._keys = weakref.WeakKeyDictionary()
         self._bind = socket.socket.bind
         self._listen = socket.socket.listen
+        self._shutdown = socket.socket.shutdown
 
     def intercept(self) -> None:
         """Stand before the methods of the class that every server in Python uses."""
@@ -64,21 +68,26 @@ class Keeper:
         def listen(self: socket.socket, *backlog: Any) -> None:
             keeper.listen(self, *backlog)
 
+        def shutdown(self: socket.socket, how: Any, /) -> None:
+            keeper.shutdown(self, how)
+
         socket.socket.bind = bind  # type: ignore[method-assign, assignment]
         socket.socket.listen = listen  # type: ignore[method-assign, assignment]
+        socket.socket.shutdown = shutdown  # type: ignore[method-assign, assignment]
 
     def bind(self, sock: socket.socket, address: Any) -> None:
         """Bind *sock*, or make it the kept socket of that address."""
-        key = self._keys[sock] = _key(sock, address)
+        key = _key(sock, address)
         if key is None:
             self._bind(sock, address)
-            return
-        if self._may_claim and (kept := self._ask(CLAIM, key)):
+        elif kept := self._claim(sock, key):
             _become(sock, kept[0])
             self._bound()
         else:
             self._bind_anew(sock, address, key)
-        self._look_later(sock, key)
+        self._keys[sock] = key
+        if key:
+            self._look_later(sock, key)
 
     def listen(self, sock: socket.socket, *backlog: Any) -> None:
         """Let *sock* listen, and have it kept."""
@@ -87,6 +96,19 @@ class Keeper:
             self._keys[sock] = _key(sock, sock.getsockname())
         if key := self._keys[sock]:
             self._keep(sock, key)
+
+    def shutdown(self, sock: socket.socket, how: Any) -> None:
+        """Shut *sock* down; if it is kept, for this process alone."""
+        is_kept = self._keys.get(sock) and sock.fileno() != -1 and _is_listening(sock)
+        if not is_kept or how not in (socket.SHUT_RD, socket.SHUT_RDWR):  # it goes on listening
+            self._shutdown(sock, how)
+            return
+        del self._keys[sock]
+        address = sock.getsockname()
+        # As what was shut down, this accepts nobody, and may be closed.
+        _become(sock, _socket.socket(sock.family, sock.type).detach())
+        if sock.gettimeout() != 0 and _thread._count():
+            _wake(sock.family, address)
 
     def has_bound(self) -> bool:
         """Whether there is a socket that does not listen yet: a worker may let it."""
@@ -110,11 +132,21 @@ class Keeper:
         """Return the sockets bound to an address that can be kept, as far as they are open."""
         return [(sock, key) for sock, key in self._keys.items() if key and sock.fileno() != -1]
 
+    def _others(self, sock: socket.socket) -> list[Key]:
+        """Return what the program's own sockets but *sock* are bound to."""
+        return [key for other, key in self._own() if other is not sock]
+
+    def _claim(self, sock: socket.socket, key: Key) -> list[int]:
+        """Return the kept socket of *key*, if there is one that the program has not taken yet."""
+        is_taken = key[-1] == "0" and key in self._others(sock)
+        return self._ask(CLAIM, key) if self._may_claim and not is_taken else []
+
     def _bind_anew(self, sock: socket.socket, address: Any, key: Key) -> None:
         try:
             self._bind(sock, address)
         except OSError as error:
-            if error.errno != errno.EADDRINUSE or not self._may_claim:
+            in_use = error.errno == errno.EADDRINUSE and self._may_claim
+            if not in_use or any(_port(key) == _port(other) for other in self._others(sock)):
                 raise
             # Kept under another name of the same address, or closed and bound again.
             self._ask(RELEASE, key)
@@ -248,6 +280,11 @@ def _key(sock: socket.socket, address: Any) -> Key | None:
     return str(int(sock.family)), host, str(port), scope, str(only), str(int(bool(shared)))
 
 
+def _port(key: Key) -> Key:
+    family, _, port, *_ = key
+    return family, port
+
+
 def _receive(sock: socket.socket) -> tuple[bytes, list[int]]:
     message, descriptors, _, _ = socket.recv_fds(sock, MESSAGE, 1)
     for descriptor in descriptors:  # or the next process we start would hold it, too
@@ -266,6 +303,14 @@ def _become(sock: socket.socket, kept: int) -> None:
             with contextlib.suppress(OSError):
                 sock.setsockopt(level, name, value)
     sock.settimeout(timeout)
+
+
+def _wake(family: int, address: Any) -> None:
+    """Wake a thread that waits for somebody to accept: it was, or would be, told by a shutdown."""
+    with contextlib.closing(_socket.socket(family, socket.SOCK_STREAM)) as client:
+        client.settimeout(WAKING)
+        with contextlib.suppress(OSError):  # nobody can come at all
+            client.connect(address)
 
 
 def _is_of_tcp(sock: socket.socket) -> bool:

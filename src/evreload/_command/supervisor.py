@@ -335,6 +335,7 @@ class Supervisor:
         forget_bytecode({**changes, **stale})
         run = self._standby.take({**changes, **stale})
         told = self._next_generation(changes, since, most=run.most_told)
+        _process.rewind_input()
         try:
             run.go(self._options.grace, told, since=since)
         except OSError:
