@@ -368,6 +368,39 @@ evreload.remove_reload_hook(hook)
     assert app.count("never") == 0
 
 
+@pytest.mark.parametrize("module", ["asyncio", "inspect"])
+def test_a_save_while_the_program_imports_what_we_need_for_hooks(app, module):
+    app.write("helper.py", "VALUE = 1")
+    app.write(
+        "app.py",
+        f"""
+        import sys, time
+        import evreload, helper
+        def hook(): print("hook", helper.VALUE, flush=True)
+        evreload.add_reload_hook(hook)
+        class Slow:
+            def find_spec(self, name, path=None, target=None):
+                if name == "{module}.base_events" or name == "dis":
+                    print("importing", helper.VALUE, flush=True)
+                    if helper.VALUE == 1:
+                        time.sleep(3600)
+        for name in [name for name in sys.modules if name.partition(".")[0] in ("{module}", "dis")]:
+            del sys.modules[name]
+        sys.meta_path.insert(0, Slow())
+        import {module}
+        print("ready", helper.VALUE, flush=True)
+        time.sleep(3600)
+        """,
+    )
+    app.start("-m", "evreload", "app.py")
+    app.line("importing 1")
+    app.armed(by_now=True)
+    app.write("helper.py", "VALUE = 2")
+    app.line("ready 2")
+    assert app.count("hook 1") == 1
+    assert not app.count("Traceback"), app.output
+
+
 RELOAD = """
 import asyncio, logging, sys
 logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stdout)

@@ -25,17 +25,23 @@ class Hooks:
     """
 
     def __init__(self) -> None:
-        self._hooks: list[Hook] = []
+        self._coroutines: list[Hook] = []
+        self._ordinary: list[Hook] = []
         self.are_running = False
 
     def add(self, hook: Hook) -> None:
-        self._hooks.append(hook)
+        # Of which kind it is, is asked now: when it is its turn, the program may be importing
+        # just what tells that.
+        self._kin(hook).append(hook)
 
     def remove(self, hook: Hook) -> None:
         """Forget *hook*. Raises ValueError if it was not added."""
-        if hook not in self._hooks:
+        if hook not in self._kin(hook):
             raise ValueError(f"{_name(hook)} was not added as a reload hook")
-        self._hooks.remove(hook)
+        self._kin(hook).remove(hook)
+
+    def _kin(self, hook: Hook) -> list[Hook]:
+        return self._coroutines if _is_coroutine(hook) else self._ordinary
 
     async def wait(self) -> bool:
         """Await the coroutine hooks, each for a bounded time; return whether there are any.
@@ -43,37 +49,38 @@ class Hooks:
         Raises CancelledError if the caller's task is cancelled meanwhile, as by a hook that ends
         the loop: see `is_interrupted`.
         """
-        waiting = [hook for hook in self._hooks if _is_coroutine(hook)]
         self.are_running = True
         try:
-            for hook in waiting:
+            for hook in list(self._coroutines):
                 await _await(hook)
         finally:
             self.are_running = False
-        return bool(waiting)
+        return bool(self._coroutines)
 
     def wait_outside_a_loop(self) -> None:
         """Await the coroutine hooks where nobody else can; on the loop itself, leave them out."""
-        waiting = [hook for hook in self._hooks if _is_coroutine(hook)]
-        if not waiting:
+        if not self._coroutines:
             return
         import asyncio
         import contextlib
 
+        if not hasattr(asyncio, "run"):
+            _logger().debug("asyncio is just being imported: no coroutine hook is awaited")
+            return
         try:
             asyncio.get_running_loop()
         except RuntimeError:
             with contextlib.suppress(asyncio.CancelledError):  # by a hook
                 asyncio.run(self.wait())
             return
-        for hook in waiting:
+        for hook in self._coroutines:
             _logger().warning("reload() was called on the loop: %s is not awaited", _name(hook))
 
     def call(self) -> None:
         """Call the ordinary hooks. What one raises is logged, but for SystemExit and Ctrl-C."""
         self.are_running = True
         try:
-            for hook in [hook for hook in self._hooks if not _is_coroutine(hook)]:
+            for hook in list(self._ordinary):
                 _call(hook)
         finally:
             self.are_running = False

@@ -73,9 +73,10 @@ class Preparation:
         """Prepare, with *grace* seconds for the requests in progress."""
         if self.keeper:
             self.keeper.keep_what_listens()
-        asyncio = sys.modules.get("asyncio")
+        # The program may be importing it just now.
+        running = getattr(sys.modules.get("asyncio"), "get_running_loop", None)
         try:
-            loop = asyncio.get_running_loop() if asyncio else None
+            loop = running() if running else None
         except RuntimeError:
             loop = None
         if loop:
