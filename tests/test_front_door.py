@@ -110,7 +110,7 @@ def test_an_empty_path_is_not_the_current_directory():
         import evreload, os
         for path in ("", b"", ".", b"x"):
             evreload.watch(path)
-        print(*map(os.path.relpath, evreload._story()._wants))
+        print(*map(os.path.relpath, evreload._story()._asked))
     """
     assert python(code) == ". x\n"
 

@@ -74,7 +74,7 @@ def test_a_path_that_is_watched_time_and_again_is_kept_once(app):
     import evreload
     for n in range(1000):
         evreload.watch(f"file{n % 3}")
-    print("wants", len(evreload._story()._wants))
+    print("wants", len(evreload._story()._asked))
     """
     app.write("app.py", program)
     app.start("app.py")

@@ -102,15 +102,15 @@ asyncio.run(main())
 
 
 WITHOUT_A_LOOP = """
-from evreload import _mailbox, _reloader
+from evreload import _lookout, _mailbox
 _mailbox.PATIENCE = 0
-nobody_hears = _reloader.Reloader._nobody_hears
+nobody_hears = _lookout.Lookout._nobody_hears
 
 def ask(self):
     print("asked", answer := nobody_hears(self), flush=True)
     return answer
 
-_reloader.Reloader._nobody_hears = ask
+_lookout.Lookout._nobody_hears = ask
 evreload.start(check_time=50)
 while "evreload-seek" not in [thread.name for thread in threading.enumerate()]:
     time.sleep(0.01)  # now it is armed
