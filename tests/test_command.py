@@ -306,6 +306,11 @@ def test_a_script_that_may_not_be_read_is_one_sentence(here, monkeypatch):
         ("-m fastapi run app.py", None),
         ("manage.py runserver --noreload", None),
         ("app.py --reload", None),
+        ("-m pytest -k runserver", None),
+        ("manage.py test runserver", None),
+        ("-m fastapi run dev", None),
+        ("-m flask --app run --debug routes", None),
+        ("-m gunicorn app:app -- --reload", None),
         ("app.py", None),
     ],
 )
@@ -394,13 +399,14 @@ def test_where_there_is_no_supervisor_the_program_runs_in_this_process(app):
         "command.py",
         "import evreload._process; evreload._process.CAN_SUPERVISE = False; evreload.main()",
     )
-    app.write("helper.py", "VALUE = 1")
-    app.write("app.py", "import helper; print('ready', helper.VALUE, flush=True)")
-    app.start("command.py", "app.py")
+    app.write("config.py")  # found where the command is given, as under the supervisor
+    app.write("sub/app.py", "import helper, config; print('ready', helper.VALUE, flush=True)")
+    app.write("sub/helper.py", "VALUE = 1")
+    app.start("command.py", "sub/app.py")
     app.line("ready 1")
-    app.write("helper.py", "VALUE = 2")
+    app.write("sub/helper.py", "VALUE = 2")
     app.line("ready 2")
-    app.write("helper.py", "VALUE = 3 / 0")
+    app.write("sub/helper.py", "VALUE = 3 / 0")
     app.line("ZeroDivisionError")
-    app.write("helper.py", "VALUE = 4")
+    app.write("sub/helper.py", "VALUE = 4")
     app.line("ready 4")

@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "__main__": {"evreload"},
     "_program": {"evreload"},
     "_tornado": {"evreload", "tornado"},
+    "_command/target": {"_modules"},
     "_command/line": {
         "_command/target",
         "_console",
@@ -89,6 +90,7 @@ MAY_IMPORT = {
         "_settings",
         "_command/sockets",
         "_command/standby",
+        "_command/target",
         "_watching/watcher",
         "tornado",
     },

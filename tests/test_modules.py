@@ -120,15 +120,19 @@ def test_what_does_not_compile_is_told(run):
     assert notes["late.py"]
 
 
-def test_a_script_by_any_name_is_told(run):
-    (run.directory / "script").write_text("")
-    notes, _, _ = run(
-        """
-        from evreload._program import _run_script
-        _run_script(os.path.abspath("script"))
-        """
-    )
-    assert notes["script"]
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import ast; ast.parse(open('late.py').read(), os.path.abspath('late.py'))",
+        "import py_compile; py_compile.compile('late.py')",
+        "compile(open('late.py').read(), 'late.py', 'exec')",
+        "exec(compile('1', os.path.abspath('page.html'), 'exec'))",
+    ],
+)
+def test_what_is_only_parsed_or_is_no_module_is_not_told(run, code):
+    (run.directory / "page.html").write_text("{{ 1 }}")
+    notes, _, _ = run(code)
+    assert not {"late.py", "page.html"} & set(notes)
 
 
 @pytest.mark.parametrize("begun", ["imports.has_started()", ""])

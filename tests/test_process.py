@@ -11,9 +11,41 @@ import time
 import types
 
 import pytest
+from conftest import until
 
 from evreload import _origin, _process
 from evreload._origin import split
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
+@pytest.mark.parametrize(
+    ("code", "awaits"),
+    [
+        ("signal.pause()", True),
+        ("signal.sigwait({signal.SIGUSR1})", True),
+        ("input()", False),
+    ],
+)
+def test_who_waits_for_a_signal_is_told_from_others(code, awaits):
+    code = f"import signal; print(flush=True); {code}"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout
+        process.stdout.readline()
+        try:
+            if awaits:
+                until(lambda: _process.awaits_signal(process.pid), "it waits")
+            else:
+                until(lambda: "pipe" in wchan(process.pid), "it reads")
+                assert not _process.awaits_signal(process.pid)
+        finally:
+            process.kill()
+
+
+def wchan(pid):
+    with open(f"/proc/{pid}/wchan") as file:
+        return file.read()
 
 
 @pytest.mark.parametrize(

@@ -175,6 +175,21 @@ def test_a_module_becomes_a_package_and_a_package_a_module(app, before, after, m
     app.line("ready 3")
 
 
+def test_a_package_that_lies_beside_the_script_does_not_take_its_place(app):
+    app.write("app/__init__.py")
+    app.write("app/__main__.py", "print('the package', flush=True)")
+    await_tick()
+    start(app)
+    app.armed(by_now=True)
+    (app.directory / "app.py").unlink()
+    app.write("helper.py", "VALUE = (")  # what follows is about something else
+    app.line("SyntaxError")
+    app.write("app.py", SLEEPER)
+    save(app, 2)
+    app.line("ready 2")
+    assert app.count("restarting server") == 1
+
+
 @pytest.mark.parametrize("use", ["from package import VALUE", "import package; package.VALUE"])
 def test_a_package_gets_the_init_that_was_forgotten(app, use):
     app.write("package/module.py")
@@ -1266,3 +1281,40 @@ def test_what_a_program_has_printed_is_not_lost(app, hook, body, options):
             app.line(f"hooked {value}")
         app.line(f"logged {value}")
     assert app.count("printed") == 3
+
+
+def test_what_a_program_has_printed_is_said_once_though_it_forks(app):
+    app.write("helper.py", "VALUE = 0")
+    forks = """
+    import os
+    for _ in range(2):
+        if os.fork() == 0:
+            time.sleep(1000)
+    open(f"forked {helper.VALUE}", "w").close()
+    time.sleep(1000)
+    """
+    app.write("app.py", HOLDS_BACK + textwrap.dedent(forks))
+    app.start("-m", "evreload", "app.py")
+    for value in range(2):
+        until((app.directory / f"forked {value}").exists, "the program forks", app)
+        await_tick()
+        app.write("helper.py", f"VALUE = {value + 1}")
+        app.said(f"printed {value}")
+    assert app.count("printed 0") == 1
+
+
+def test_a_program_that_closes_all_it_has_inherited_is_not_interrupted_by_us(app):
+    body = """
+    import os, time
+    import helper
+    if os.fork() == 0:
+        time.sleep(1000)
+    os.closerange(3, 256)
+    print("ready", helper.VALUE, flush=True)
+    time.sleep(1000)
+    """
+    start(app, body)
+    for value in (2, 3):
+        save(app, value)
+        app.line(f"ready {value}")
+    assert not app.count("Traceback"), app.output

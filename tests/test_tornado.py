@@ -207,6 +207,20 @@ def test_tornados_reload_and_wait(app, how):
     app.line("ran 2")
 
 
+def test_start_imports_nothing_of_tornado_under_the_command(app):
+    app.write(
+        "app.py",
+        """
+        import sys, evreload
+        evreload.start()
+        assert "tornado" not in sys.modules
+        print("fine", flush=True)
+        """,
+    )
+    app.start("-m", "evreload", "--until-success", "app.py")
+    app.line("fine")
+
+
 def test_the_stand_in_looks_like_a_module(app):
     """Under the command nothing imports Tornado, but whoever does finds a whole package."""
     app.write(

@@ -11,6 +11,7 @@ import socket
 from typing import Any
 
 INTERNET = (socket.AF_INET, socket.AF_INET6)
+EVERY = {"", "0.0.0.0", "::"}
 
 
 class Carried:
@@ -71,8 +72,9 @@ class Carried:
 
         sock, address = arguments
         if sock.type == socket.SOCK_STREAM and sock.family in INTERNET:
-            for call in list(self._unclaimed):
-                if json.loads(call)[0] == address[1]:
+            for call, numbers in list(self._unclaimed.items()):
+                is_port = json.loads(call)[0] == address[1]
+                if is_port and any(_excludes(_host_of(number), address[0]) for number in numbers):
                     self._drop(call)
 
     def _drop(self, call: str) -> None:
@@ -98,3 +100,19 @@ class Carried:
             for number in numbers:
                 with contextlib.suppress(OSError):  # closed behind our back
                     os.set_inheritable(number, value)
+
+
+def _host_of(number: int) -> str:
+    """Return the address that the socket *number* is bound to; empty if it was closed."""
+    try:
+        kept = socket.socket(fileno=number)
+    except OSError:
+        return ""
+    host: str = kept.getsockname()[0]
+    kept.detach()
+    return host
+
+
+def _excludes(kept: str, wanted: str) -> bool:
+    """Whether nobody can bind *wanted* while *kept* is bound; a name may mean any address."""
+    return kept == wanted or {kept, wanted} & EVERY != set() or wanted.strip("0123456789.") != ""

@@ -30,7 +30,7 @@ MOST_WANTS = 100  # taken in before the loop gets its turn: a program imports by
 LET_GO = 0.002  # seconds until the first survey begins: `start` is to return before that
 
 DEAF = (
-    "files have changed, but no event loop runs in this program: "
+    "files have changed, but no event loop runs in this program yet: "
     "start() needs one; `python -m evreload` does not"
 )
 

@@ -16,7 +16,7 @@ TYPE_CHECKING = False  # `typing` costs 2 ms, a quarter of what we may add to a 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from importlib.machinery import ModuleSpec
-    from types import TracebackType
+    from types import FrameType, TracebackType
     from typing import Any
 
     # A path, and when the interpreter read it, or shortly before (nanoseconds since the epoch).
@@ -172,18 +172,16 @@ class Imports:
 
     def _on_compile(self, arguments: tuple[Any, ...]) -> None:
         code, name = arguments
-        if type(name) is not str:
+        if type(name) is not str or not name.endswith(".py"):
             return
         # The file was read just before; it runs only after it was compiled.
-        if type(code) is bytes and (name.endswith(".py") or os.path.isfile(name)):
-            # As importlib gives it. It is told now: it may not compile, and then never runs.
-            path, now = absolute(name), time.time_ns()
+        now = self._compiled[name] = time.time_ns()
+        if name not in self._known and _is_imported(name):
+            # It is told now: it may not compile, and then it never runs.
+            path = absolute(name)
+            self._known.add(name)
             self._sources[path] = Source(_hash(code), now)
-            if name not in self._known:
-                self._known.add(name)
-                self._tell(path, now)
-        elif name.endswith(".py"):
-            self._compiled[name] = time.time_ns()
+            self._tell(path, now)
 
     def _on_open(self, arguments: tuple[Any, ...]) -> None:
         name, _, flags = arguments
@@ -251,6 +249,19 @@ class _Missing:
         except Exception:  # path may be anything; an import must not fail for our sake
             return None
         return None
+
+
+def _is_imported(name: str) -> bool:
+    """Whether the file *name* is compiled since a module is being imported from it.
+
+    By whatever loader: pytest has one that compiles tests in its own way. Others that compile it,
+    or merely parse it, may never run it.
+    """
+    frame: FrameType | None = sys._getframe(3)
+    while frame and frame.f_code.co_name != "exec_module":
+        frame = frame.f_back
+    spec = getattr(frame and frame.f_locals.get("module"), "__spec__", None)
+    return getattr(spec, "origin", None) == name
 
 
 def imported() -> Iterator[tuple[str, bool, list[str]]]:

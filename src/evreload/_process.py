@@ -180,9 +180,13 @@ def set_inheritable(descriptors: Iterable[int], value: bool) -> None:
 
 
 def awaits_signal(pid: int) -> bool:
-    """Whether the main thread of *pid* is in `signal.pause`, which ours would end; on Linux."""
+    """Whether the main thread of *pid* is in `signal.pause`, which ours would end; on Linux.
+
+    Or in `signal.sigwait`, where it hears of no other signal.
+    """
     with _ignoring(OSError), open(f"/proc/{pid}/wchan") as file:
-        return file.read().endswith(("sys_pause", "sigsuspend"))
+        where = file.read()  # a function of the kernel, with what its compiler has appended
+        return any(name in where for name in ("sys_pause", "sigsuspend", "sigtimedwait"))
     return False
 
 
@@ -297,12 +301,10 @@ def _end_pools() -> None:
 def flush() -> None:
     """Write out what stdio and logging hold back."""
     for stream in (sys.stdout, sys.stderr):
-        try:
+        # None, closed, or its reader has gone: there is nobody to tell. A signal's handler, as we
+        # may be in, can't where it came amid a write. And it may be anything of the user's.
+        with _ignoring(Exception):
             stream.flush()
-        except (AttributeError, OSError, ValueError):
-            continue  # None, closed, or its reader has gone: there is nobody to tell
-        except RuntimeError:
-            continue  # a signal's handler, as we may be in, can't where it came amid a write
     root = getattr(sys.modules.get("logging"), "root", None)
     manager = getattr(root, "manager", None)
     if manager is None:  # or it is just being imported

@@ -199,6 +199,8 @@ def _run_as_child(evreload: Any, mode: str, target: list[str]) -> None:
         mode = evreload._serve_forks(mode)  # returns in each program that it forks
     child = evreload._become_child(mode)
     child.wait_for_go()
+    if target[0] not in ("-m", "-c"):
+        child.note_script(_absolute(target[0]))
     try:
         (execute if is_forked else run)(target)
     except KeyboardInterrupt:

@@ -43,7 +43,8 @@ def install() -> None:
 
 def take_over() -> None:
     """Replace Tornado's reloader, or, if that was not imported yet, be there before it is."""
-    if "tornado.autoreload" in sys.modules:
+    here = sys.modules.get("tornado.autoreload")
+    if here and not _is_ours(here):
         install()
     else:
         stand_in()

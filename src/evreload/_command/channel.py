@@ -118,6 +118,8 @@ class Pipes:
 
     def receive(self) -> list[Record]:
         """Return what was told since the last time."""
+        if not self.has_still(self._requests):
+            return []
         os.set_blocking(self._requests, False)
         try:
             return list(self._records.feed(os.read(self._requests, MOST_AT_ONCE)))

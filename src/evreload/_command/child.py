@@ -14,7 +14,7 @@ import time
 
 from .. import _origin, _process
 from .._hooks import Hooks
-from .._modules import imported, traceback_files
+from .._modules import absolute, imported, traceback_files
 from . import channel
 from .channel import Pipes
 from .preparation import FOR_HOOKS, FOR_REQUESTS, FOR_SOCKETS, Preparation
@@ -192,6 +192,10 @@ class Child:
         """Tell which files *error* passed through: a change of any may mend it."""
         for path in traceback_files(error):
             self._pipes.report(channel.FAILED, path)
+
+    def note_script(self, path: str) -> None:
+        """Tell what is run next; by its name alone it may not be known for code."""
+        self._note(absolute(path), time.time_ns())
 
     def ended(self) -> None:
         """Tell that the program came to its end by itself."""

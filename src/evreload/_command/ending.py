@@ -63,7 +63,7 @@ class Ending:
         return self._prepared is not None or self._holds is not None
 
     def note_holds(self) -> None:
-        """Take note that nobody is let in any more."""
+        """Take note that it has done as it was told by HOLD."""
         if self._holds:
             self._holds.set()
 
@@ -99,7 +99,8 @@ class Ending:
         Servers just end, or part first.
         """
         is_server = run.has_bound and self._is_holding
-        if not is_server and _process.awaits_signal(run.pid):
+        is_deaf = _process.awaits_signal(run.pid)
+        if is_deaf and not is_server:
             return  # which this must not be
         self.is_under_way = True
         try:
@@ -110,7 +111,8 @@ class Ending:
         asked = family(run.pid) if self._is_holding else [run.pid]
         send(asked, signal.SIGURG)  # which does nothing to those that don't heed it
         # On a busy machine the next signal might overtake this one.
-        await self._answered(self._holds, HEARING if is_server else A_MOMENT)
+        if not is_deaf:
+            await self._answered(self._holds, HEARING if is_server else A_MOMENT)
         self._holds = None
         if is_server:
             await _happens(self._exited, time.monotonic() + HOLDING)

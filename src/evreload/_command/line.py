@@ -90,6 +90,9 @@ def _run_here(options: Options) -> NoReturn:
     from .._program import run_and_wait
 
     evreload.install()
+    here = _origin.working_directory()
+    if not sys.flags.safe_path and here and here not in sys.path:
+        sys.path.append(here)
     run_and_wait(options.target, until_success=options.until_success)
     sys.exit(0)
 

@@ -65,8 +65,8 @@ class Preparation:
             from .hold import hold
 
             hold(self.keeper.unkept())
-        _process.flush()
         if self._pipes.are_own:
+            _process.flush()
             self._pipes.report(channel.HOLDS)
 
     def begin(self, grace: float) -> None:
@@ -126,8 +126,8 @@ class Preparation:
             raise asyncio.CancelledError
 
     def _call_hooks(self, unfinished: list[str], *, is_held: bool) -> None:
-        if self._pipes.are_own:
+        if self._pipes.are_own:  # a fork holds back what its parent does, which is to be said once
             self._hooks.call()
-        _process.flush()
+            _process.flush()
         door = channel.HELD if is_held else channel.OPEN
         self._pipes.report(channel.PREPARED, str(os.getpid()), door, *unfinished)

@@ -25,7 +25,7 @@ from .._settings import Options
 from .._watching import gitignore, patterns
 from .._watching.observers import News, Observers
 from .._watching.watcher import Changes, Want, Watcher
-from . import channel
+from . import channel, target
 from .channel import Record
 from .ending import Ending
 from .family import Guardian
@@ -51,6 +51,7 @@ class Supervisor:
         self._options = options
         self._run = first
         self._directory = _origin.working_directory()
+        self._script = target.script(options.target)
         self._standby = Standby(options, first, self._want_files, self._protect)
         self._guardian = guardian
         self._handover = Handover(0, (), first.since, {})
@@ -138,8 +139,7 @@ class Supervisor:
         return self._handover.excused(path, may_be_own=may_be_own)
 
     def _is_code(self, path: str) -> bool:
-        has_compiled = path in self._run.sources  # a script may have any name
-        return self._watcher.is_wanted(path) and (is_source(path) or has_compiled)
+        return self._watcher.is_wanted(path) and (is_source(path) or path == self._script)
 
     def _has_made(self, path: str, changed: int) -> bool:
         self._reports.read_soon()  # what that peeks at

@@ -11,10 +11,12 @@ import os
 import sys
 from collections.abc import Sequence
 
-# Servers with a reloader of their own, and the option that turns it on.
-BY_RELOAD = ("granian", "gunicorn", "hypercorn", "uvicorn")
-# Those that turn it on with their development mode, and the words for that.
-BY_MODE = {"fastapi": {"dev"}, "flask": {"run", "--debug"}, "quart": {"run", "--debug"}}
+from .._modules import absolute
+
+# Those that have a reloader of their own, by what turns it on.
+BY_OPTION = ("granian", "gunicorn", "hypercorn", "uvicorn")  # --reload
+BY_MODE = ("flask", "quart")  # run --debug
+DJANGO = ("django", "django-admin", "manage.py")
 
 
 class BadInput(Exception):
@@ -41,13 +43,25 @@ def rival(target: list[str]) -> str | None:
     """Return how to turn off the reloader that *target* itself turns on, if it does."""
     name, *words = target[1:] if target[0] == "-m" else target
     name = os.path.basename(name)
-    if "runserver" in words and "--noreload" not in words:  # Django's
-        return "add --noreload"
-    if name in BY_RELOAD and "--reload" in words:
+    options = {*words[: words.index("--")]} if "--" in words else {*words}
+    is_run = "run" in words and words[words.index("run") - 1] not in ("-A", "--app")
+    is_debugged = name in BY_MODE and is_run and "--debug" in options
+    if name in BY_OPTION and "--reload" in options:
         return "leave out --reload"
-    if name in BY_MODE and BY_MODE[name] <= {*words} and "--no-reload" not in words:
-        return "add --no-reload"
+    if name in DJANGO and words[:1] == ["runserver"] and "--noreload" not in options:
+        return "add --noreload"
+    if is_debugged or (name == "fastapi" and words[:1] == ["dev"]):
+        return None if "--no-reload" in options else "add --no-reload"
     return None
+
+
+def script(target: list[str]) -> str | None:
+    """Return the path of *target*, if it is a file of Python source."""
+    if target[0] == "-m" or target[0].endswith(".pyc"):
+        return None
+    import pkgutil
+
+    return None if pkgutil.get_importer(target[0]) else absolute(target[0])
 
 
 def _check_module(name: str) -> None:

@@ -292,13 +292,9 @@ class Watcher:
             self._forget_if_gone(path, now)
 
     def _want_other_form(self, path: str) -> None:
-        """Watch what the program would read now that *path* is gone: it does not know that."""
-        other = self._other_form(path)
-        if other and other not in self._wanted:
-            self._wanted[other] = Want(other, NEW)
-            self._by_this_run.add(other)
-            self._running.setdefault(other, None)
-            self._todo[other] = None
+        """Watch what the program would read now that *path* is gone, unless it was always there."""
+        if other := self._other_form(path):
+            self.want(Want(other, self._began))
 
     def _may_have_changed(self, path: str, here: Status) -> bool:
         """Whether *path* may be different from what the program has read, or missed."""
