@@ -137,6 +137,27 @@ def test_a_program_that_has_ended_runs_though_something_is_broken(app):
     app.line("ready without")
 
 
+def test_a_save_is_not_lost_though_one_of_several_workers_has_read_it(app):
+    body = """
+    import os, time
+    if os.fork() == 0:
+        import helper
+        print("ready", helper.VALUE, flush=True)
+    else:
+        while not os.path.exists("go"):
+            time.sleep(0.01)
+        import helper
+        print("second", helper.VALUE, flush=True)
+    time.sleep(1000)
+    """
+    start(app, body, "--debounce", "1000")
+    app.armed(by_now=True)
+    save(app, 22)
+    app.write("go")
+    app.line("second 22")
+    app.line("helper.py modified; restarting server")
+
+
 def test_a_script_needs_no_suffix(app):
     app.write("serve", "#!/usr/bin/env python3" + SLEEPER)
     save(app, 1)

@@ -152,7 +152,7 @@ class Imports:
         *changed* is when the file last was, in nanoseconds since the epoch.
         """
         source = self._sources.get(path)
-        return bool(source and self.may_have_written(path) and source.is_in(path, changed))
+        return bool(source and path in self._written and source.is_in(path, changed))
 
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         if listener := self._listeners.get(event):

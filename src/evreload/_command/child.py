@@ -14,7 +14,7 @@ import time
 
 from .. import _origin, _process
 from .._hooks import Hooks
-from .._modules import absolute, imported, traceback_files
+from .._modules import CODE, absolute, imported, traceback_files
 from . import channel
 from .channel import Pipes
 from .preparation import FOR_HOOKS, FOR_REQUESTS, FOR_SOCKETS, Preparation
@@ -238,8 +238,9 @@ class Child:
         util.spawnv_passfds = spawnv_passfds
 
     def _on_write(self, path: str) -> None:
-        self._writes += 1
-        if path and self._writes <= MOST_WRITES:
+        is_code = path.endswith(CODE)  # which it may import next
+        self._writes += not is_code
+        if is_code or (path and self._writes <= MOST_WRITES):
             self._pipes.report(channel.WROTE, path)
         else:
             self._pipes.report(channel.SPAWNED)

@@ -180,8 +180,10 @@ class Run:
         for record in self.peek():
             if record[0] == channel.FILE:
                 self._heed_source(record)
+            elif record[0] == channel.WROTE:
+                self._written.add(record[1])
         source = self.sources.get(path)
-        return bool(source and self.may_have_written(path) and source.is_in(path, changed))
+        return bool(source and path in self._written and source.is_in(path, changed))
 
     def ask_for_modules(self) -> None:
         """Have it tell what it has imported; in vain if it waits for a signal, any signal."""
