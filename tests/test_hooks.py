@@ -257,7 +257,7 @@ evreload.add_reload_hook(lambda: say("the last"))
     app.start(*way, "app.py")
     for value in (1, 2):
         app.line(f"ready {value}")
-        app.armed() if value == 1 or not way else await_tick()
+        app.armed(by_now=value == 1) if value == 1 or not way else await_tick()
         save(app, value + 1)
     app.line("ready 3")
     assert app.count("the last") == 2
@@ -344,7 +344,7 @@ evreload.add_reload_hook(hook)
     app.write("app.py", PROGRAM.format(hooks=hooks))
     app.start(*way, "app.py")
     app.line("ready 1")
-    app.armed()
+    app.armed(by_now=True)
     save(app)
     app.line("ready 2")
     assert app.seen.count("hook") == app.seen.count("goes on") == 1

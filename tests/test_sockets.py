@@ -321,7 +321,7 @@ def test_the_signal_to_end_does_not_overtake_the_one_to_let_nobody_in(app, port)
     app.write("app.py", SLOW_TO_HEAR)
     app.start("-m", "evreload", "app.py", str(port))
     app.line("listening 0")
-    app.armed()
+    app.armed(by_now=True)
     with socket.create_connection(("127.0.0.1", port)):
         for value in range(1, 4):
             app.write("helper.py", f"VALUE = {value}")
