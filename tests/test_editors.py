@@ -15,7 +15,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from conftest import COMMAND, DEADLINE, START, WAYS, nothing_else, replace, restarted, runner, until
+from conftest import (
+    COMMAND,
+    DEADLINE,
+    START,
+    WAYS,
+    nothing_else,
+    replace,
+    restarted,
+    runner,
+    until,
+    up_again,
+)
 
 FILE = "pkg/helper.py"
 BODY = "from pkg import helper; evreload.watch('pkg')"
@@ -257,4 +268,7 @@ def test_what_the_formatter_makes_of_a_save_is_run_in_the_end(app, way):
         app.line(f"ready ({number}, 3)")
         assert app.count("restarting server") in (restarts + 1, restarts + 2)
         restarts = app.count("restarting server")
+    app.write("cookie.py", "# not changed yet")
+    app.line("cookie.py")  # and the helper, if it was formatted just before it was read
+    up_again(app)
     nothing_else(app)

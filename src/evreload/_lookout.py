@@ -12,13 +12,13 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from tornado.ioloop import IOLoop
-
 from ._mailbox import Mailbox
 from ._modules import Imports, other_form, source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tornado.ioloop import IOLoop
 
     from ._handover import Handover
     from ._settings import Settings
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 ARMING_PATIENCE = 2.0  # seconds that a fork, or `end`, waits for the first survey to end
 MOST_WANTS = 100  # taken in before the loop gets its turn: a program imports by the hundred
-NEXT_LOOK = 0.01  # seconds between two looks at whether all is watched
 LET_GO = 0.002  # seconds until the first survey begins: `start` is to return before that
 
 DEAF = (
@@ -195,15 +194,15 @@ class Lookout:
             self.end()
             return
         with self._lock:
-            is_first = self._take_in(mail)
-        if is_first:
+            watching = self._take_in(mail)
+        if watching:
             self._is_up()
-            self._announce()
+            logger.info("watching %s", watching)
 
-    def _take_in(self, mail: set[News | Want]) -> bool:
-        """Have the watcher take *mail*; return whether that was the first time."""
+    def _take_in(self, mail: set[News | Want]) -> str:
+        """Have the watcher take *mail*; return what it watches, the first time."""
         if self._watcher is None or self._mailbox is None:  # it was ended on another thread
-            return False
+            return ""
         from ._watching.watcher import Want
 
         is_first, self._has_begun = not self._has_begun, True
@@ -220,17 +219,7 @@ class Lookout:
             # A loader of its own kind may run code under another name than the module's file.
             wants += [Want(path, read) for path, read in self._imports.so_far(time.time_ns())]
         self._watcher.receive({*news, *map(_located, wants)})
-        return is_first
-
-    def _announce(self) -> None:
-        """Say what is watched, once all of it is."""
-        with self._lock:
-            if self._watcher is None:
-                return
-            if not self._watcher.is_surveying:
-                logger.info("watching %s", self._watcher)
-                return
-        IOLoop.current().call_later(NEXT_LOOK, self._announce)
+        return str(self._watcher) if is_first else ""
 
     def _nobody_hears(self) -> bool:
         """Say that no loop runs, if it matters: news may be of no change. The seeker's thread."""
