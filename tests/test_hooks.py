@@ -178,6 +178,25 @@ evreload.add_reload_hook(slow)
     assert app.count("restarting server") == 1
 
 
+def test_what_was_deleted_is_not_named_though_a_hook_takes_its_time(app):
+    app.write("gone.py")
+    start(
+        app,
+        """
+import gone
+
+async def slow():
+    await asyncio.sleep(0.1)
+
+evreload.add_reload_hook(slow)
+""",
+    )
+    (app.directory / "gone.py").unlink()
+    save(app)
+    told = app.line("restarting server")
+    assert told == f"evreload: {app.path('helper.py')} modified; restarting server"
+
+
 def test_what_is_saved_during_a_slow_hook_is_run_at_once(app):
     start(
         app,

@@ -225,10 +225,9 @@ class Reloader:
                 self._restart(sound)
             raise asyncio.CancelledError
         if has_hooks or time.monotonic() - began > MOMENT:
-            latest = {
-                **self._changes,
-                **self._lookout.stale(),
-            }  # what was saved just now has not settled
+            # What was saved just now has not settled; what was deleted is no change.
+            saved = {path: now for path, now in self._lookout.stale().items() if now}
+            latest = {**self._changes, **saved}
             if latest != self._changes:
                 self._changes = latest
         if sound is not self._changes:
@@ -257,10 +256,8 @@ class Reloader:
         self._changed = frozenset(changes)
         self._hooks.call()
         since = file_time()
-        changes = {
-            **changes,
-            **self._lookout.stale(),
-        }  # more may have been saved while the hooks ran
+        # More may have been saved while the hooks ran.
+        changes = {**changes, **self._lookout.stale()}
         forget_bytecode(changes)
         told = self.handover.pass_on(
             changes, owner=os.getpid(), since=since, watched=list(self._asked)
