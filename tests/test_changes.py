@@ -489,8 +489,9 @@ def start_and_generate(**arguments):
     asyncio.get_running_loop().task = asyncio.create_task(generate())
 evreload.start = start_and_generate
 """
-    run = runner(app, way=way, poll=poll)
-    run(body, "1")
+    # Long enough for the program to come from the one to the other, however busy the machine is.
+    run = runner(app, way=(*way, "--debounce", "500") if way else way, poll=poll)
+    run(body, "1", arguments=", debounce=500")
     app.said("generated")
     nothing_else(app)
     app.said("generated", times=2)
