@@ -175,13 +175,15 @@ class Imports:
         if type(name) is not str or not name.endswith(".py"):
             return
         # The file was read just before; it runs only after it was compiled.
-        now = self._compiled[name] = time.time_ns()
+        now = time.time_ns()
         if name not in self._known and _is_imported(name):
             # It is told now: it may not compile, and then it never runs.
             path = absolute(name)
             self._known.add(name)
             self._sources[path] = Source(_hash(code), now)
             self._tell(path, now)
+        else:
+            self._compiled[name] = now
 
     def _on_open(self, arguments: tuple[Any, ...]) -> None:
         name, _, flags = arguments
