@@ -79,11 +79,11 @@ def start(
     if poll is None:
         poll = poll_by_environment()
     return Settings(
-        check_time=_number("check_time", check_time, "milliseconds", at_least=1) / 1000,
-        debounce=_number("debounce", debounce, "milliseconds", at_least=0) / 1000,
+        check_time=number("check_time", check_time, "milliseconds", at_least=1) / 1000,
+        debounce=number("debounce", debounce, "milliseconds", at_least=0) / 1000,
         poll=bool(poll),
         ignore=globs,
-        grace=_number("grace", grace, "seconds", at_least=0),
+        grace=number("grace", grace, "seconds", at_least=0),
     )
 
 
@@ -93,7 +93,8 @@ def poll_by_environment() -> bool | None:
     return told not in NO if told else None
 
 
-def _number(name: str, value: object, unit: str, *, at_least: int) -> float:
+def number(name: str, value: object, unit: str, *, at_least: int) -> float:
+    """Return *value* if it is such a number; raise TypeError or ValueError, by *name*, if not."""
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise TypeError(f"{name} must be a number of {unit}, not {value!r}")
     if not at_least <= value < float("inf"):

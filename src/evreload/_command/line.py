@@ -18,7 +18,7 @@ import evreload
 
 from .. import _origin, _process
 from .._modules import absolute
-from .._settings import Options, poll_by_environment
+from .._settings import Options, number, poll_by_environment
 from .target import BadInput, check, rival
 
 FLAGS = "cqv"  # which may stand together, before another option
@@ -128,13 +128,17 @@ def _parser() -> _Parser:
         help="also watch what .gitignore excludes")  # fmt: skip
     add("--until-success", action="store_true", help="end when the program ends with status 0")
     add("--poll", action="store_true", help="poll files instead of waiting for events")
-    add("--check-time", metavar="MS", help="how often to poll, where there are no events (500)")
-    add("--debounce", metavar="MS", help="how long files must have been quiet (5)")
+    add("--check-time", type=_time, metavar="MS",
+        help="how often to poll, where there are no events (500)")  # fmt: skip
+    add("--debounce", type=_time, metavar="MS",
+        help="how long files must have been quiet (5)")  # fmt: skip
     add("--stop-signal", metavar="NAME", help="what asks the program to end (SIGTERM)")
-    add("--stop-timeout", metavar="SECONDS", help="kill it after this time; 0 for never (2)")
+    add("--stop-timeout", type=_time, metavar="SECONDS",
+        help="kill it after this time; 0 for never (2)")  # fmt: skip
     add("--no-keep-sockets", dest="keep_sockets", action="store_false",
         help="let listening sockets end with the program")  # fmt: skip
-    add("--grace", metavar="SECONDS", help="how long requests in progress may take (1)")
+    add("--grace", type=_time, metavar="SECONDS",
+        help="how long requests in progress may take (1)")  # fmt: skip
     add("--warm", action="store_true", help="import in advance what does not change (Linux)")
     add("--cold", action="append", metavar="MODULE", help="with --warm, leave this module out")
     add("-c", "--clear", action="store_true", help="clear the terminal before each restart")
@@ -226,11 +230,11 @@ def _convert(given: dict[str, Any], directory: str, where: str) -> dict[str, Any
         elif name == "stop_signal":
             converted[name] = _signal(told, value)
         elif name in ("stop_timeout", "grace"):
-            converted[name] = _number(told, value, "seconds", least=0)
+            converted[name] = _number(told, value, "seconds")
         elif name == "check_time":
             converted[name] = _number(told, value, "milliseconds", least=1) / 1000
         elif name == "debounce":
-            converted[name] = _number(told, value, "milliseconds", least=0) / 1000
+            converted[name] = _number(told, value, "milliseconds") / 1000
         elif isinstance(value, bool):
             converted[name] = value
         else:
@@ -255,14 +259,18 @@ def _readable(told: str, directory: str, path: str) -> str:
     return absolute(path)
 
 
-def _number(told: str, value: object, unit: str, *, least: int) -> float:
+def _number(told: str, value: object, unit: str, *, least: int = 0) -> float:
     try:
-        number = float(value) if isinstance(value, (str, int, float)) else float("nan")
+        return number(told, value, unit, at_least=least)
+    except (TypeError, ValueError) as error:
+        raise BadInput(str(error)) from None
+
+
+def _time(text: str) -> float | str:
+    try:
+        return float(text)
     except ValueError:
-        number = float("nan")
-    if isinstance(value, bool) or not least <= number < float("inf"):
-        raise BadInput(f"{told} must be a number of {unit}, at least {least}, not {value!r}")
-    return number
+        return text  # which is refused by the option's name
 
 
 def _signal(told: str, value: object) -> int:
