@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 from conftest import WAYS, idle, threads, until, works, write_modules
 
+from evreload._author import Author
 from evreload._watching.watcher import Want, Watcher
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="counts what /proc shows")
@@ -333,7 +334,12 @@ def test_the_loop_gets_its_turn_while_thousands_of_files_are_surveyed(tmp_path, 
     async def main():
         nonlocal turns
         watcher = Watcher(
-            Deaf, lambda changes: None, debounce=0, excused=bool, ignored=lambda path: None
+            Deaf,
+            lambda changes: None,
+            debounce=0,
+            author=Author,
+            excused=lambda path, may_be_own: False,
+            ignored=lambda path: None,
         )
         watcher.survey()
         watcher.receive({Want(str(path), 0) for path in paths})

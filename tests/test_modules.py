@@ -145,19 +145,19 @@ def test_what_the_program_has_made_and_runs_is_known_by_its_content(run, begun, 
             return os.path.exists(path) and os.stat(path).st_ctime_ns
         here = os.path.abspath("late.py")
         known = notes["known"] = []
-        known.append(imports.has_made(here, time_of(here)))
+        known.append(imports.author.runs(here, time_of(here)))
         {made}
-        known.append(imports.has_made(here, time_of(here)))
+        known.append(imports.author.runs(here, time_of(here)))
         import late
-        known.append(imports.has_made(here, time_of(here)))
+        known.append(imports.author.runs(here, time_of(here)))
         os.utime(here)
-        while not known.append(imports.has_made(here, time_of(here))) and known.pop():
+        while not known.append(imports.author.runs(here, time_of(here))) and known.pop():
             os.utime(here)  # by the coarse clock that was no later than the import
         with open(here, "w") as file:
             file.write("VALUE = 1")
-        known.append(imports.has_made(here, time_of(here)))
+        known.append(imports.author.runs(here, time_of(here)))
         os.unlink(here)
-        known.append(imports.has_made(here, time_of(here)))
+        known.append(imports.author.runs(here, time_of(here)))
         """
     )
     assert notes["known"] == [False, False, True, False, False]
@@ -179,7 +179,7 @@ def test_a_way_up_from_behind_a_link_is_the_one_that_was_read(run):
         except ImportError:
             pass
         open("link/../lib/written.py", "w").close()
-        assert imports.may_have_written(os.path.abspath("real/lib/written.py"))
+        assert imports.author.may_have_written(os.path.abspath("real/lib/written.py"))
         imports.end()
         """
     )
@@ -362,7 +362,7 @@ def test_the_program_never_fails_for_our_sake(run):
 def test_what_the_program_writes_as_it_starts_is_known(run):
     _, _, wrote = run(
         """
-        assert not imports.may_have_written(os.path.abspath("a"))
+        assert not imports.author.may_have_written(os.path.abspath("a"))
         for name, mode in (("a", "w"), ("b", "ab"), ("c", "x"), ("a", "r+")):
             open(name, mode).close()
         os.close(os.open("d", os.O_WRONLY | os.O_CREAT))
@@ -370,14 +370,14 @@ def test_what_the_program_writes_as_it_starts_is_known(run):
         os.replace("d", "f")
         open("early.py").close()
         for name in "abef":
-            assert imports.may_have_written(os.path.abspath(name)), name
-        assert not imports.may_have_written(os.path.abspath("early.py"))
+            assert imports.author.may_have_written(os.path.abspath(name)), name
+        assert not imports.author.may_have_written(os.path.abspath("early.py"))
         imports.has_started()
         open("g", "w").close()
         os.rename("g", "h")
         os.system(":")
-        assert not imports.may_have_written(os.path.abspath("g"))
-        assert not imports.may_have_written(os.path.abspath("h"))
+        assert not imports.author.may_have_written(os.path.abspath("g"))
+        assert not imports.author.may_have_written(os.path.abspath("h"))
         """
     )
     assert {"a", "b", "c", "d", "e", "f"} <= set(wrote)
@@ -400,7 +400,7 @@ def test_cached_bytecode_is_not_written_by_the_program(run):
     ],
 )
 def test_who_runs_another_program_may_have_written_anything(run, spawn):
-    _, _, wrote = run(f"{spawn}\nassert imports.may_have_written('/anything')")
+    _, _, wrote = run(f"{spawn}\nassert imports.author.may_have_written('/anything')")
     assert "" in wrote
 
 

@@ -12,6 +12,7 @@ import time
 import pytest
 from conftest import await_tick
 
+from evreload._author import Author
 from evreload._watching import git, settling, watcher
 from evreload._watching.observers import EVERYWHERE, News
 from evreload._watching.watcher import Want, Watcher
@@ -42,6 +43,7 @@ class Watching:
     def __init__(self, top, *, debounce=0.0, ignored=lambda path: None):
         self.top = top
         self.connected = []
+        self.author = Author()
         self.excuses = set()
         self.asked = []
         self.seen = set()
@@ -50,6 +52,7 @@ class Watching:
             self._connect,
             self._delivered.put_nowait,
             debounce=debounce,
+            author=lambda: self.author,
             excused=self._excused,
             ignored=ignored,
             guard=threading.RLock(),
@@ -59,7 +62,7 @@ class Watching:
         self.connected.append(Silence())
         return self.connected[-1]
 
-    def _excused(self, path):
+    def _excused(self, path, may_be_own):
         self.asked.append(path)
         return path in self.excuses
 
@@ -320,6 +323,26 @@ def test_an_excused_suspect_is_watched_all_the_same(run, top):
         assert len(watching.asked) == 1
 
     run(test)
+
+
+@pytest.mark.parametrize("by_program", [False, True])
+def test_what_is_saved_during_the_start_is_excused_only_if_the_program_may_be_its_author(
+    run, top, by_program
+):
+    async def test(watching):
+        path = watching.path("file")
+        watching.excuses.add(path)
+        if by_program:
+            watching.author.note_written(path)
+        watching.watcher.renew({})
+        watching.want("cookie", "file", "other")
+        for name in ("file", "other"):
+            (top / name).write_text("2")
+        watching.news("file", "other")
+        assert await watching.changes() == ({"other"} if by_program else {"file", "other"})
+        assert watching.asked == ([path] if by_program else [])
+
+    run(test, debounce=0.05)
 
 
 def test_a_suspect_that_changes_once_more_is_not_excused(run, top):

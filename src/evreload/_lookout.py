@@ -169,8 +169,8 @@ class Lookout:
             connect,
             self._tell,
             debounce=settings.debounce,
-            excused=self._is_excused,
-            has_made=self._imports.has_made,
+            author=lambda: self._imports.author,
+            excused=lambda path, may_be_own: self._handover().excused(path, may_be_own=may_be_own),
             other_form=other_form,
             ignored=patterns.by_globs(settings.ignore),
             guard=self._lock,
@@ -178,12 +178,6 @@ class Lookout:
         self._imports.began = self._handover().since
         self._imports.begin(lambda path, read: mailbox.put(Want(path, read)))
         return watcher
-
-    def _is_excused(self, path: str) -> bool:
-        may_be_own = self._imports.may_have_written(path)
-        if self._watcher and not may_be_own and not self._watcher.may_be_known(path):
-            return False  # somebody saved or touched it
-        return self._handover().excused(path, may_be_own=may_be_own)
 
     # What comes in, and goes out
 

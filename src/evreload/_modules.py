@@ -6,11 +6,12 @@ program itself, so it imports next to nothing.
 
 from __future__ import annotations
 
-import _imp
 import os
 import sys
 import time
 from types import CodeType, ModuleType
+
+from ._author import Author, source_hash
 
 TYPE_CHECKING = False  # `typing` costs 2 ms, a quarter of what we may add to a program's start
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ WRITING = os.O_WRONLY | os.O_RDWR
 # Where Python's own loaders are from: of files, of bytecode, of archives, of what is built in.
 LOADERS = ("_frozen_importlib", "_frozen_importlib_external", "zipimport")
 CODE = (".py", ".pyw", ".pyc", ".so", ".pyd")
-KEY = 0  # of the hashes, which are compared by several processes
 
 
 class Imports:
@@ -57,9 +57,7 @@ class Imports:
         self._asked: dict[str, int] = {}  # names of modules whose files are known: identities
         self._missed: set[str] = set()
         self._compiled: dict[str, int] = {}
-        self._sources: dict[str, Source] = {}  # what was compiled
-        self._written: set[str] = set()
-        self._spawned = False
+        self.author = Author()
         self._has_started = False
         self._listeners: dict[str, Listener | None] = {
             "exec": self._on_exec,
@@ -133,27 +131,6 @@ class Imports:
         for event in SPAWNS:
             self._listeners.pop(event, None)
 
-    def forget_writes(self) -> None:
-        """Begin with another program: what was written so far was not written by it."""
-        self._written.clear()
-        self._spawned = False
-
-    def may_have_written(self, path: str) -> bool:
-        """Whether the program, or one that it ran, may have written *path* as it started."""
-        return self._spawned or path in self._written
-
-    def content(self, path: str) -> str:
-        """Return the hash of what was read from *path*; empty if its bytecode was."""
-        return self._sources[path].content if path in self._sources else ""
-
-    def has_made(self, path: str, changed: int) -> bool:
-        """Whether the program has itself written what it then read from *path*.
-
-        *changed* is when the file last was, in nanoseconds since the epoch.
-        """
-        source = self._sources.get(path)
-        return bool(source and path in self._written and source.is_in(path, changed))
-
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         if listener := self._listeners.get(event):
             try:
@@ -180,7 +157,7 @@ class Imports:
             # It is told now: it may not compile, and then it never runs.
             path = absolute(name)
             self._known.add(name)
-            self._sources[path] = Source(_hash(code), now)
+            self.author.note_read(path, source_hash(code), now)
             self._tell(path, now)
         else:
             self._compiled[name] = now
@@ -202,11 +179,11 @@ class Imports:
         is_cache = "__pycache__" in name  # of which Python writes as many as it imports
         if not is_cache and (not self._has_started or name.endswith(CODE)):
             path = absolute(name)
-            self._written.add(path)
+            self.author.note_written(path)
             self._wrote(path)
 
     def _on_spawn(self, arguments: tuple[Any, ...]) -> None:
-        self._spawned = True
+        self.author.note_spawned()
         self._wrote("")
 
     def _ran(self, name: str) -> None:
@@ -286,30 +263,6 @@ def imported() -> Iterator[tuple[str, bool, list[str]]]:
 
 def _places(spec: ModuleSpec) -> Iterable[str]:
     return spec.submodule_search_locations or ()
-
-
-class Source:
-    """What was read from a file, by its hash, and when; in nanoseconds since the epoch."""
-
-    def __init__(self, content: str, read: int) -> None:
-        self.content = content
-        self._read = read
-
-    def is_in(self, path: str, changed: int) -> bool:
-        """Whether *path*, which last *changed* then, holds just that, and did when it was read."""
-        if changed > self._read:
-            return False
-        try:
-            with open(path, "rb") as file:
-                return _hash(file.read()) == self.content
-        except OSError:
-            return False
-
-
-def _hash(source: bytes) -> str:
-    # Python's own, for bytecode that is checked by it: every other has to be imported.
-    hashed: bytes = _imp.source_hash(KEY, source)
-    return hashed.hex()
 
 
 def is_source(path: str) -> bool:

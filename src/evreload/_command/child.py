@@ -210,7 +210,7 @@ class Child:
         self._pipes.report(channel.MODULES)
 
     def _note(self, path: str, read: int) -> None:
-        content = self._imports.content(path)
+        content = self._imports.author.content_read(path)
         self._pipes.report(channel.FILE, str(read), path, *([content] if content else []))
         if MULTIPROCESSING in path:
             self._follow_spawned()

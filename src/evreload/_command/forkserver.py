@@ -103,7 +103,7 @@ class ForkServer:
             if program == 0:
                 for descriptor in (receiver, sender, *self._pipes.numbers):
                     os.close(descriptor)
-                self._imports.forget_writes()
+                self._imports.author.forget_writing()
                 return _process.mode_for(pipes, warm=True)
             os.write(sender, str(program).encode())
             os._exit(0)

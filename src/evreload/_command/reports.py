@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from socket import socket
 
+from .._author import Author
 from .channel import Record
 from .run import Run
 
@@ -17,48 +18,49 @@ DELAY = 0.02  # seconds; what changes until then is noticed all the same
 
 
 class Reports:
-    """Has *heed* called with what *run* tells, and *serve* when it asks for a socket, in order.
+    """Has *heed* called with what the run tells, and *serve* when it asks for a socket, in order.
 
     It is read without delay while *is_urgent* says so.
     """
 
+    _run: Run
+
     def __init__(
         self,
-        run: Run,
         heed: Callable[[list[Record]], object],
         serve: Callable[[socket], object],
         is_urgent: Callable[[], bool],
     ) -> None:
-        self._run = run
         self._heed = heed
         self._serve = serve
         self._is_urgent = is_urgent
-        self._is_open = True
         self._loop = asyncio.get_running_loop()
+
+    def attend(self, run: Run) -> None:
+        """Read what *run* tells from now on, and no more what the run before does."""
+        if hasattr(self, "_run"):
+            self._loop.remove_reader(self._run.reports)
+            self._loop.remove_reader(self._run.service)
+        self._run = run
         self._loop.add_reader(run.service, self._on_request)
         self._listen()
 
     def read(self) -> None:
         """Read what was told until now."""
-        if self._is_open:
-            self._read()
-            self._listen()
+        self._read()
+        self._listen()
 
-    def read_soon(self) -> None:
-        """Read at the loop's next turn, though nothing may come: it may have been peeked at."""
-        self._loop.call_soon(self.read)
+    def author(self) -> Author:
+        """Return what is known of the run's writing, by all that was told until now."""
+        self._run.peek()
+        self._loop.call_soon(self.read)  # though nothing more may come
+        return self._run.author
 
     def read_all(self) -> None:
         """Read to the end: the run has ended."""
         while self._read():
             pass
         self._serve(self._run.service)
-
-    def close(self) -> None:
-        """Read no more."""
-        self._is_open = False
-        self._loop.remove_reader(self._run.reports)
-        self._loop.remove_reader(self._run.service)
 
     def _listen(self) -> None:
         if self._run.status is None and not self._run.has_hung_up:

@@ -13,7 +13,8 @@ import sys
 import time
 
 from .. import _process
-from .._modules import TICK, Source
+from .._author import Author
+from .._modules import TICK
 from . import channel
 from .channel import MOST_AT_ONCE, Record, Records, pack
 
@@ -50,7 +51,6 @@ class Run:
         """
         self.loaded = loaded
         self.files: dict[str, None] = {}  # that it has read since, in order
-        self.sources: dict[str, Source] = {}  # what it has read from some of them
         self.modules: list[Record] = []  # that it has imported, after it was asked
         self.has_begun = False
         self.has_bound = False
@@ -63,8 +63,7 @@ class Run:
         self.began_by_itself = False  # through evreload.reload()
         self.was_left = False  # a hook has raised SystemExit
         self._installed = _installed()
-        self._written: set[str] = set()
-        self._may_have_written_anything = False
+        self.author = Author()
         self._records = Records()
         self._peeked: list[Record] = []
         self.reports, reports = os.pipe()
@@ -131,18 +130,27 @@ class Run:
         except BlockingIOError:
             return []
         self.has_hung_up = not data
-        return list(self._records.feed(data))
+        records = list(self._records.feed(data))
+        for record in records:
+            self._note_author(record)
+        return records
+
+    def _note_author(self, record: Record) -> None:
+        """Remember what is asked for before all that was told is heeded."""
+        kind, *words = record
+        if kind == channel.WROTE:
+            self.author.note_written(words[0])
+        elif kind == channel.SPAWNED:
+            self.author.note_spawned()
+        elif kind == channel.FILE and len(words) == 3:
+            read, path, content = words
+            self.author.note_read(path, content, int(read) + TICK)
 
     def heed(self, record: Record) -> None:
         """Remember what *record* tells of the run."""
         kind, *words = record
-        if kind == channel.WROTE:
-            self._written.add(words[0])
-        elif kind == channel.SPAWNED:
-            self._may_have_written_anything = True
-        elif kind == channel.FILE:
+        if kind == channel.FILE:
             self.files.setdefault(words[1])
-            self._heed_source(record)
         elif kind == channel.MODULE:
             self.modules.append(tuple(words))
         elif kind == channel.BOUND:
@@ -161,29 +169,6 @@ class Run:
             self.has_begun = self.is_up = self.said_goodbye = False
             self.wishes.clear()
             self.loaded = NOTHING
-
-    def _heed_source(self, record: Record) -> None:
-        _, read, path, *content = record
-        if content:
-            self.sources[path] = Source(content[0], int(read) + TICK)
-
-    def may_have_written(self, path: str) -> bool:
-        """Whether *path* may have been written by the program as it started."""
-        if self._may_have_written_anything or path in self._written:
-            return True
-        # It is told before it is done; but the event of it may have been read first.
-        signs = ((channel.WROTE, path), (channel.SPAWNED,))
-        return any(record in signs for record in self.peek())
-
-    def has_made(self, path: str, changed: int) -> bool:
-        """Whether the program has itself written what it then read from *path*."""
-        for record in self.peek():
-            if record[0] == channel.FILE:
-                self._heed_source(record)
-            elif record[0] == channel.WROTE:
-                self._written.add(record[1])
-        source = self.sources.get(path)
-        return bool(source and path in self._written and source.is_in(path, changed))
 
     def ask_for_modules(self) -> None:
         """Have it tell what it has imported; in vain if it waits for a signal, any signal."""

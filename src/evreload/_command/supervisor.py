@@ -13,22 +13,18 @@ import signal
 import time
 from collections.abc import Callable
 
-from tornado.ioloop import IOLoop
-
 from .. import _console, _origin, _process
 from .._broken import Broken
 from .._files import changed_since, forget_bytecode
 from .._handover import Handover
-from .._mailbox import Mailbox
-from .._modules import is_source, other_form, source
+from .._modules import source
 from .._settings import Options
-from .._watching import gitignore, patterns
-from .._watching.observers import News, Observers
-from .._watching.watcher import Changes, Want, Watcher
-from . import channel, target
+from .._watching.watcher import Changes, Want
+from . import channel
 from .channel import Record
 from .ending import Ending
 from .family import Guardian
+from .lookout import Lookout
 from .reports import Reports
 from .run import Run
 from .sockets import Shelf
@@ -51,7 +47,6 @@ class Supervisor:
         self._options = options
         self._run = first
         self._directory = _origin.working_directory()
-        self._script = target.script(options.target)
         self._standby = Standby(options, first, self._want_files, self._protect)
         self._guardian = guardian
         self._handover = Handover(0, (), first.since, {})
@@ -59,7 +54,6 @@ class Supervisor:
         self._changes: Changes = {}
         self._task: asyncio.Task[None] | None = None
         self._ending = Ending(options, self._spared)
-        self._announced = False
         self._cause = 0.0  # when that happened which the present run is for; by time.monotonic
         self._interrupted = 0.0  # when; by time.monotonic
 
@@ -77,12 +71,22 @@ class Supervisor:
             if number not in _origin.IGNORED or number == signal.SIGCHLD:
                 loop.add_signal_handler(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, _origin.MASK)
-        self._watch()
+        self._reports = Reports(
+            self._heed, self._shelf.serve, is_urgent=lambda: self._ending.awaits_answer
+        )
+        self._lookout = Lookout(
+            self._options,
+            self._restart_for,
+            author=self._reports.author,
+            excused=lambda path, may_be_own: self._handover.excused(path, may_be_own=may_be_own),
+        )
+        self._broken = Broken(self._lookout.is_code)
+        self._lookout.begin(self._run)
         self._attend(self._run)
         self._reap()  # it may have ended already
         status = await self._end
         await self._stop_everything(status)
-        self._watcher.disarm()
+        self._lookout.end()
         return status
 
     def _signal_handlers(self) -> dict[int, Callable[[], None]]:
@@ -94,76 +98,21 @@ class Supervisor:
             signal.SIGUSR1: lambda: self._restart_for({}),
         }
 
-    # Watching
-
-    def _watch(self) -> None:
-        options = self._options
-        self._gitignore = gitignore.Gitignore()
-        self._watcher = Watcher(
-            self._connect,
-            self._restart_for,
-            debounce=options.debounce,
-            excused=self._is_excused,
-            has_made=self._has_made,
-            other_form=other_form,
-            ignored=patterns.by_globs(options.ignore),
-            left_out=self._gitignore.rule if options.gitignore else lambda path: None,
-        )
-        self._broken = Broken(self._is_code)
-        self._mailbox = Mailbox(IOLoop.current(), self._watcher.receive)
-        self._want_by_options(self._run.since)
-        self._watcher.survey()
-        self._mailbox.open()
-
-    def _want_by_options(self, since: int) -> None:
-        for path in self._options.watch:
-            self._gitignore.ask_for(path)
-            self._watcher.want(Want(path, since, explicit=True))
-
-    def _connect(self) -> Observers:
-        observers = Observers(
-            self._mailbox.put,
-            self._watcher.entries,
-            check_time=self._options.check_time,
-            poll=self._options.poll,
-            curious=self._options.verbose,
-        )
-        observers.start()
-        return observers
-
-    def _is_excused(self, path: str) -> bool:
-        may_be_own = self._run.may_have_written(path)
-        self._reports.read_soon()  # what that has peeked at
-        if not may_be_own and not self._watcher.may_be_known(path):
-            return False  # somebody saved or touched it
-        return self._handover.excused(path, may_be_own=may_be_own)
-
-    def _is_code(self, path: str) -> bool:
-        return self._watcher.is_wanted(path) and (is_source(path) or path == self._script)
-
-    def _has_made(self, path: str, changed: int) -> bool:
-        self._reports.read_soon()  # what that peeks at
-        return self._run.has_made(path, changed)
-
     # What the program tells
 
     def _attend(self, run: Run) -> None:
         self._protect()
-        self._reports = Reports(
-            run, self._heed, self._shelf.serve, lambda: self._ending.awaits_answer
-        )
+        self._reports.attend(run)
         asyncio.get_running_loop().call_later(STARTING, self._is_up, run)
 
     def _heed(self, records: list[Record]) -> None:
         run = self._run
-        wants: set[News | Want] = set()
+        wants: set[Want] = set()
         serving_since = 0.0
         for record in records:
             run.heed(record)
             if want := _wanted(record, run):
                 wants.add(want)
-                if want.explicit:
-                    self._gitignore.ask_for(want.path)
             elif record[0] == channel.BOUND:
                 serving_since = float(record[1])
             elif record[0] == channel.MODULES:
@@ -178,7 +127,7 @@ class Supervisor:
             elif record[0] == channel.RELOADING:
                 self._renew_in_place(run)
         if wants:
-            self._watcher.receive(wants)
+            self._lookout.want(wants)
             if run.is_up:
                 self._standby.learn_later()
         if serving_since:
@@ -190,7 +139,7 @@ class Supervisor:
         run.is_up = True
         asyncio.get_running_loop().call_later(STANDBY_DELAY, self._stand_by, run)
         # What it wrote as it ended is older than the end, though the clock of files be behind.
-        self._watcher.program_is_up(None if run.status is None else time.time_ns())
+        self._lookout.program_is_up(None if run.status is None else time.time_ns())
         if serving_since and self._handover.generation:
             elapsed = serving_since - self._cause
             warm = " (warm)" if run.loaded else ""
@@ -198,21 +147,11 @@ class Supervisor:
         if serving_since:
             asyncio.get_running_loop().call_later(CLAIMING, self._drop_unclaimed, run)
         # Soon: what was told together with this is yet to be taken in.
-        asyncio.get_running_loop().call_soon(self._announce)
+        asyncio.get_running_loop().call_soon(self._lookout.announce)
 
     def _drop_unclaimed(self, run: Run) -> None:
         if run is self._run and run.status is None:
             self._shelf.drop_unclaimed()
-
-    def _announce(self) -> None:
-        """Say once, when the first run is up, what is being watched."""
-        if self._announced:
-            return
-        if self._watcher.is_surveying:
-            asyncio.get_running_loop().call_later(0.01, self._announce)
-            return
-        self._announced = True
-        logger.info("watching %s", self._watcher)
 
     # The end of the program
 
@@ -285,7 +224,7 @@ class Supervisor:
         if self._end.done():
             return
         self._changes = changes
-        self._cause = self._watcher.first_news if changes else time.monotonic()
+        self._cause = self._lookout.first_news if changes else time.monotonic()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._replace())
 
@@ -331,7 +270,7 @@ class Supervisor:
             _process.go_to(self._directory)
             self._standby.close()
         since = time.time_ns()  # what is saved from here on, the next run may not know
-        stale = self._watcher.stale()
+        stale = self._lookout.stale()
         forget_bytecode({**changes, **stale})
         run = self._standby.take({**changes, **stale})
         told = self._next_generation(changes, since, most=run.most_told)
@@ -341,13 +280,11 @@ class Supervisor:
         except OSError:
             run.close()
             raise
-        self._reports.close()
-        self._run.close()
-        self._run = run
-        self._ending.begin_run()
-        self._watch_anew(stale, run.since)
-        self._watcher.keep(run.loaded)
+        before, self._run = self._run, run
         self._attend(run)
+        before.close()
+        self._ending.begin_run()
+        self._lookout.begin_run(run, stale)
 
     def _protect(self) -> None:
         program = [self._run.pid] if self._run.status is None else []
@@ -361,7 +298,7 @@ class Supervisor:
             self._standby.make_ready()
 
     def _want_files(self, wants: set[Want]) -> None:
-        self._watcher.receive({*wants})
+        self._lookout.want(wants)
 
     def _next_generation(self, changes: Changes, since: int, most: int) -> str:
         """Begin another generation; return what to tell it, in at *most* so many characters."""
@@ -370,21 +307,16 @@ class Supervisor:
         self._shelf.begin_run()
         return told
 
-    def _watch_anew(self, stale: Changes, since: int) -> None:
-        self._watcher.renew(stale)
-        self._gitignore.forget()
-        self._want_by_options(since)
-
     def _renew_in_place(self, run: Run) -> None:
         """Begin another generation, as the program has by itself, a moment ago."""
         logger.info("restarting server")
         self._cause = time.monotonic()
         asyncio.get_running_loop().call_later(STARTING, self._is_up, run)
-        stale = self._watcher.stale()
+        stale = self._lookout.stale()
         late = changed_since(run.since, stale)  # after that it may have read them, or not
         self._next_generation({}, run.since, most=run.most_told)
-        self._watch_anew({path: stale[path] for path in stale if path not in late}, run.since)
-        self._watcher.receive({News(path) for path in late})
+        self._lookout.begin_run(run, {path: stale[path] for path in stale if path not in late})
+        self._lookout.look_at(late)
 
     async def _stop_everything(self, status: int) -> None:
         if self._task:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from tornado.ioloop import IOLoop
 
+from .._author import Author
 from .._files import Fingerprint, Status, differing, file_time, look
 from .observers import News, Observers
 from .patterns import Ignored, by_default
@@ -53,12 +54,11 @@ class Watcher:
 
     *connect* makes the observers, whenever there are none. *deliver* is called on the loop with
     all changes, after *debounce* seconds of quiet. What changed before the program was up, or
-    may have changed before it was watched, is put to *excused* first: the program may have
-    written it, and would do so again. *has_made* tells whether it has, and runs it. *ignored*
-    tells by which rule a path never matters, *left_out* by which it doesn't just for lying in a
-    tree, *other_form* where a wanted file may turn up once it is gone. The *guard* is held in each
-    step, and may be entered again by the thread that holds it: meanwhile, no other thread can
-    disarm.
+    may have changed before it was watched, is put to *excused* first, with whether the program
+    may itself be its *author*, and would write it again. *ignored* tells by which rule a path never
+    matters, *left_out* by which it doesn't just for lying in a tree, *other_form* where a wanted
+    file may turn up once it is gone. The *guard* is held in each step, and may be entered again by
+    the thread that holds it: meanwhile, no other thread can disarm.
     """
 
     def __init__(
@@ -67,8 +67,8 @@ class Watcher:
         deliver: Callable[[Changes], object],
         *,
         debounce: float,
-        excused: Callable[[str], bool],
-        has_made: Callable[[str, int], bool] = lambda path, changed: False,
+        author: Callable[[], Author],
+        excused: Callable[[str, bool], bool],
         ignored: Ignored,
         left_out: Ignored = lambda path: None,
         other_form: Callable[[str], str | None] = lambda path: None,
@@ -76,8 +76,8 @@ class Watcher:
     ) -> None:
         self._connect = connect
         self._deliver = deliver
+        self._author = author
         self._excused = excused
-        self._has_made = has_made
         self._other_form = other_form
         self._ignored = ignored
         self._guard = guard
@@ -222,10 +222,6 @@ class Watcher:
     def is_wanted(self, path: str) -> bool:
         """Whether *path* is wanted by its name, and does not just lie in a tree."""
         return path in self._wanted
-
-    def may_be_known(self, path: str) -> bool:
-        """Whether *path* was not seen to change: the program may have read it as it is."""
-        return path in self._suspects
 
     def stale(self) -> Changes:
         """Look at every wanted file, now; return those that differ from what the program runs."""
@@ -375,9 +371,14 @@ class Watcher:
 
     def _is_known(self, path: str, here: Status | None) -> bool:
         """Whether the program runs what is there, or would only write it again."""
-        if path in self._wanted and here and self._has_made(path, here.ctime_ns):
+        author = self._author()
+        if path in self._wanted and here and author.runs(path, here.ctime_ns):
             return True
-        return self._is_early(path, here) and self._excused(path)
+        if not self._is_early(path, here):
+            return False
+        may_be_own = author.may_have_written(path)
+        was_seen = path not in self._suspects  # as it changed: it is not what the program has read
+        return (may_be_own or not was_seen) and self._excused(path, may_be_own)
 
     def _is_early(self, path: str, here: Status | None) -> bool:
         if here is None:
