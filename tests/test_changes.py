@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import WAYS, git, nothing_else, replace, restarted, runner
+from conftest import WAYS, await_tick, git, nothing_else, replace, restarted, runner
 
 OPTIONAL = """
 try:
@@ -74,6 +74,30 @@ def test_touch_reloads(app, run):
     run()
     os.utime(app.path("helper.py"))
     restarted(app, "helper.py")
+
+
+@WAYS
+def test_what_is_saved_after_it_was_read_and_before_it_is_watched(app, way):
+    body = """
+    import asyncio, os, time
+    import evreload
+    print("read", open("settings").read(), flush=True)
+    while not os.path.exists("go"):
+        time.sleep(0.01)
+    async def main():
+        evreload.watch("settings")
+        evreload.start()
+        await asyncio.Event().wait()
+    asyncio.run(main())
+    """
+    app.write("settings", "1")
+    app.write("app.py", body)
+    app.start(*way, "app.py")
+    app.line("read 1")
+    await_tick()
+    app.write("settings", "2")
+    app.write("go")
+    app.line("read 2")
 
 
 def test_chmod_and_reading_and_bytecode_are_no_changes(app, run):
@@ -463,7 +487,7 @@ def test_a_program_that_writes_another_source_whenever_it_starts(app, run):
     app.write("generated.py", "VALUE = 0")
     body = "import generated; open('generated.py', 'w').write(f'VALUE = {generated.VALUE + 1}')"
     run(body, "generated.VALUE")
-    app.line("generated.py is different each time the program starts")
+    app.line("generated.py is different after each start")
     tries = app.count("restarting server")
     assert 1 <= tries <= 5
     nothing_else(app)

@@ -145,22 +145,37 @@ def test_what_the_program_has_made_and_runs_is_known_by_its_content(run, begun, 
             return os.path.exists(path) and os.stat(path).st_ctime_ns
         here = os.path.abspath("late.py")
         known = notes["known"] = []
-        known.append(imports.author.runs(here, time_of(here)))
+        known.append(imports.author.has_made(here, time_of(here)))
         {made}
-        known.append(imports.author.runs(here, time_of(here)))
+        known.append(imports.author.has_made(here, time_of(here)))
         import late
-        known.append(imports.author.runs(here, time_of(here)))
+        known.append(imports.author.has_made(here, time_of(here)))
         os.utime(here)
-        while not known.append(imports.author.runs(here, time_of(here))) and known.pop():
+        while not known.append(imports.author.has_made(here, time_of(here))) and known.pop():
             os.utime(here)  # by the coarse clock that was no later than the import
         with open(here, "w") as file:
             file.write("VALUE = 1")
-        known.append(imports.author.runs(here, time_of(here)))
+        known.append(imports.author.has_made(here, time_of(here)))
         os.unlink(here)
-        known.append(imports.author.runs(here, time_of(here)))
+        known.append(imports.author.has_made(here, time_of(here)))
         """
     )
     assert notes["known"] == [False, False, True, False, False]
+
+
+def test_what_is_to_be_watched_may_have_been_read_since_the_program_began(run):
+    notes, _, _ = run(
+        """
+        os.mkdir("directory")
+        open("written", "w").close()
+        names = ("early.py", "nowhere", "directory", "written")
+        began = [imports.read_since(os.path.abspath(name), 7) == 7 for name in names]
+        imports.has_started()
+        began.append(imports.read_since(os.path.abspath("early.py"), 7) == 7)
+        notes["began"] = began
+        """
+    )
+    assert notes["began"] == [True, True, False, False, False]
 
 
 def test_a_way_up_from_behind_a_link_is_the_one_that_was_read(run):

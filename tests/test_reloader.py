@@ -69,6 +69,36 @@ def test_a_save_counts_although_the_loop_ends_before_it_has_settled(app):
     app.line("ready 2")
 
 
+def test_a_restart_that_fails_is_told_of_at_once(app):
+    app.write("helper.py", "VALUE = 1")
+    app.write(
+        "app.py",
+        """
+        import asyncio, logging, sys
+        logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stdout)
+        import evreload
+        import helper
+        from evreload._broken import Broken
+
+        async def fail(self, *_):
+            raise RuntimeError("out of order")
+
+        async def main():
+            Broken.sound = fail
+            evreload.start()
+            await asyncio.Event().wait()
+
+        asyncio.run(main())
+        """,
+    )
+    app.start("app.py")
+    app.armed()
+    for value in (2, 3):
+        app.write("helper.py", f"VALUE = {value}")
+        app.line("cannot restart; still running the previous version")
+        app.line("RuntimeError: out of order")
+
+
 def test_a_path_that_is_watched_time_and_again_is_kept_once(app):
     program = """
     import evreload

@@ -357,6 +357,18 @@ def test_the_program_can_tell_the_first_run_from_a_reload(app):
         assert app.line("ready") == f"ready {n} {app.path('app.py')}"
 
 
+@WAYS
+def test_what_was_deleted_is_none_of_the_files_the_restart_was_for(app, way):
+    app.write("gone.py")
+    start = "try:\n    import gone\nexcept ImportError:\n    pass"
+    app.write("app.py", program("*map(os.path.basename, evreload.changed_files())", start))
+    app.start(*way, "app.py")
+    app.armed()
+    os.unlink(app.path("gone.py"))
+    save(app, "app.py")
+    assert app.line("ready app.py") == "ready app.py"
+
+
 def test_what_was_held_back_is_written(app):
     start = """
 import logging.handlers

@@ -345,6 +345,62 @@ def test_what_is_saved_during_the_start_is_excused_only_if_the_program_may_be_it
     run(test, debounce=0.05)
 
 
+async def without(watching):
+    """Let another run begin, which wants the file `cookie` alone, and another."""
+    for _ in range(2):
+        watching.watcher.renew({})
+        watching.want("cookie")
+        watching.news()
+        await watching.until(lambda: not watching.watcher.is_surveying)
+    watching.watcher.program_is_up()
+
+
+def test_a_tree_that_is_wanted_no_more_is_let_go(run, top):
+    async def test(watching):
+        (top / "tree" / "deep").mkdir(parents=True)
+        (top / "tree" / "deep" / "file").write_text("1")
+        watching.want("tree", explicit=True)
+        watching.want("tree/deep/named")
+        watching.news()
+        await watching.until(lambda: watching.path("tree/deep") in watching.watcher.entries)
+        await without(watching)
+        assert watching.path("tree") not in watching.watcher.entries
+        (top / "tree" / "deep" / "file").write_text("2")
+        (top / "tree" / "deep" / "new").write_text("2")
+        watching.news("tree/deep/file", "tree/deep/new")
+
+    run(test)
+
+
+def test_a_tree_that_a_link_leads_to_no_more_is_let_go(run, top):
+    async def test(watching):
+        for name in ("one", "two"):
+            (top / name).mkdir()
+            (top / name / "file").write_text("1")
+        (top / "link").symlink_to("one")
+        watching.want("link", explicit=True)
+        watching.news()
+        await watching.until(lambda: watching.path("one") in watching.watcher.entries)
+        (top / "link").unlink()
+        (top / "link").symlink_to("two")
+        watching.news("link")
+        assert watching.path("two/file").removeprefix(f"{top}/") in await watching.changes()
+        watching.watcher.renew(watching.watcher.stale())
+        watching.want("cookie")
+        watching.want("link", explicit=True)
+        watching.news()
+        await watching.until(lambda: not watching.watcher.is_surveying)
+        watching.watcher.program_is_up()
+        (top / "one" / "file").write_text("2")
+        watching.news("one/file")
+        await_tick()
+        (top / "two" / "file").write_text("2")
+        watching.news("two/file")
+        assert await watching.changes() == {"two/file"}
+
+    run(test)
+
+
 def test_a_suspect_that_changes_once_more_is_not_excused(run, top):
     async def test(watching):
         watching.excuses.add(watching.path("late"))
@@ -503,7 +559,7 @@ def test_what_has_come_and_gone_in_a_tree_is_forgotten(top):
 
         def known():
             watcher = watching.watcher
-            known = watcher._running.keys() | watcher._in_trees.keys() | watcher._scanned
+            known = watcher._running.keys() | watcher._trees._since.keys() | watcher._trees._scanned
             return {path.removeprefix(f"{top}/") for path in known}
 
         async def make():

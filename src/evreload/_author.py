@@ -1,7 +1,6 @@
 """The program as an author: which files it has written itself, and which of those it runs.
 
-The thread of whoever is told of it. Imported into the program itself, so it imports next to
-nothing.
+Any thread tells, the loop's asks. Imported into the program itself, so it imports next to nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +27,10 @@ class Author:
         self._may_have_written_anything = True
 
     def note_read(self, path: str, content: str, read: int) -> None:
-        """Take note of the hash of what it *read* from *path*, in nanoseconds since the epoch."""
+        """Take note of the hash of what it has read from *path*: its *content*, and when.
+
+        *read* is in nanoseconds since the epoch.
+        """
         self._sources[path] = (content, read)
 
     def forget_writing(self) -> None:
@@ -41,10 +43,10 @@ class Author:
         return self._sources.get(path, ("", 0))[0]
 
     def may_have_written(self, path: str) -> bool:
-        """Whether the program, or one that it ran, may have written *path*."""
+        """Whether the program may have written *path*: as it started, or if it is code."""
         return self._may_have_written_anything or path in self._written
 
-    def runs(self, path: str, changed: int) -> bool:
+    def has_made(self, path: str, changed: int) -> bool:
         """Whether the program has itself written what is in *path*, and then read just that.
 
         *changed* is when the file last was, in nanoseconds since the epoch.

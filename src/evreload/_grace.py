@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -34,8 +35,15 @@ class Grace:
         """Wait until nothing is being answered; return what was not in time.
 
         New connections wait meanwhile. Idle ones, event streams and websockets are not waited
-        for.
+        for. Nor is anything where the servers are not as we know them.
         """
+        try:
+            return await self._finish(seconds)
+        except Exception:
+            logging.getLogger("evreload").exception("requests in progress cannot be waited for")
+            return []
+
+    async def _finish(self, seconds: float) -> list[str]:
         end = time.monotonic() + seconds
         servers = list(_servers())
         for server in servers:
@@ -121,7 +129,9 @@ def _endless() -> Iterator[Any]:
     module = sys.modules.get("tornado.web")
     if module:
         for thing in gc.get_objects():
-            if issubclass(type(thing), module.RequestHandler) and not thing._finished:
+            if issubclass(type(thing), module.RequestHandler) and not getattr(
+                thing, "_finished", True
+            ):
                 kind = thing._headers.get("Content-Type", "")
                 if kind.startswith(EVENTS) and thing.request.connection:
                     yield thing.request.connection.stream

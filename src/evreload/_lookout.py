@@ -123,9 +123,9 @@ class Lookout:
         """Whether *path* is wanted by its name, and does not just lie in a tree."""
         return self._watcher is not None and self._watcher.is_wanted(path)
 
-    def stale(self) -> Changes:
-        """Look at every file, now; return those that differ from what the program runs."""
-        return self._watcher.stale() if self._watcher else {}
+    def changes(self) -> Changes:
+        """Look at every file, now; return what has changed since the program read it."""
+        return self._watcher.changes() if self._watcher else {}
 
     # Arming
 
@@ -217,7 +217,7 @@ class Lookout:
 
     def _nobody_hears(self) -> bool:
         """Say that no loop runs, if it matters: news may be of no change. The seeker's thread."""
-        if self.stale():
+        if self.changes():
             logger.warning(DEAF)
             return True
         return False
@@ -264,8 +264,8 @@ class Lookout:
     def _disarm(self) -> None:
         self._process = os.getpid()
         if self._mailbox and self._watcher:
+            self._watcher.disarm()  # first: its observers may make the mailbox seek a loop
             self._mailbox.close()
-            self._watcher.disarm()
 
     def _rearm(self) -> None:
         is_arming = self._arming is not None and self._arming.is_alive()  # and opens it then

@@ -125,6 +125,15 @@ class Imports:
         for path in reversed(found):
             yield path, unknown
 
+    def read_since(self, path: str, began: int) -> int:
+        """Return since when the program, which *began* then, may have read *path*.
+
+        As it starts it may do so before it asks for it to be watched, unless it has written it.
+        """
+        if self._has_started or os.path.isdir(path) or self.author.may_have_written(path):
+            return time.time_ns()
+        return began
+
     def has_started(self) -> None:
         """Take no interest any more in what the program writes, but for code: it is up."""
         self._has_started = True

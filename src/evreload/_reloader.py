@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ._watching.watcher import Changes
 
 MOMENT = 0.002  # seconds after which it pays to look at all the files again
-CLAIMING = 1.0  # seconds the program has to bind its sockets again, once it is up
+CLAIMING = 10.0  # seconds the program has to bind its sockets again, once its loop runs
 
 logger = logging.getLogger("evreload")
 
@@ -54,6 +54,7 @@ class Reloader:
             may_go_on=self._may_go_on,
             forking=self._on_fork,
         )
+        self._imports = imports
         self._carried = carried
         self._has_failed = False
         self._hooks = Hooks()
@@ -138,7 +139,7 @@ class Reloader:
         """Watch *path*, an absolute one, and all beneath it if it is a directory."""
         if path not in self._asked:
             self._asked[path] = None
-            self._lookout.want(path, time.time_ns())
+            self._lookout.want(path, self._imports.read_since(path, self.handover.since))
 
     def bind_sockets(self, port: int, *arguments: Any) -> list[socket]:
         """Bind sockets that the next run will have, too."""
@@ -159,7 +160,8 @@ class Reloader:
             logger.warning("evreload cannot restart this process: %s", reason)
             return
         self._hooks.wait_outside_a_loop()
-        self._restart(self._lookout.stale())
+        self._restart(self._lookout.changes())
+        self._changed = None  # it has failed
 
     # What the lookout asks
 
@@ -200,6 +202,12 @@ class Reloader:
             self._considering = asyncio.ensure_future(self._consider())
 
     async def _consider(self) -> None:
+        try:
+            await self._restart_if_sound()
+        except Exception:
+            logger.exception("cannot restart; %s", self._stance)
+
+    async def _restart_if_sound(self) -> None:
         """Restart for the changes, and for those that come meanwhile, unless they are broken."""
         sound = await self._broken.sound(lambda: self._changes, self._stance)
         if sound is None:
@@ -225,9 +233,7 @@ class Reloader:
                 self._restart(sound)
             raise asyncio.CancelledError
         if has_hooks or time.monotonic() - began > MOMENT:
-            # What was saved just now has not settled; what was deleted is no change.
-            saved = {path: now for path, now in self._lookout.stale().items() if now}
-            latest = {**self._changes, **saved}
+            latest = {**self._changes, **self._lookout.changes()}  # which have not settled
             if latest != self._changes:
                 self._changes = latest
         if sound is not self._changes:
@@ -257,7 +263,7 @@ class Reloader:
         self._hooks.call()
         since = file_time()
         # More may have been saved while the hooks ran.
-        changes = {**changes, **self._lookout.stale()}
+        changes = {**changes, **self._lookout.changes()}
         forget_bytecode(changes)
         told = self.handover.pass_on(
             changes, owner=os.getpid(), since=since, watched=list(self._asked)

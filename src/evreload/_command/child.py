@@ -110,7 +110,8 @@ class Child:
             time.sleep(3600)
 
     def watch(self, path: str) -> None:
-        self._pipes.report(channel.WATCH, str(time.time_ns()), path)
+        since = self._imports.read_since(path, self._imports.began)
+        self._pipes.report(channel.WATCH, str(since), path)
 
     def bind_sockets(self, port: int, *arguments: Any) -> list[socket]:
         """Bind as Tornado does: the parent keeps whatever listens."""

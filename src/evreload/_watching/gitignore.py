@@ -78,4 +78,4 @@ def _patterns(path: str, lines: Iterable[str]) -> Iterator[GitIgnoreSpecPattern]
             with warnings.catch_warnings(action="ignore"):  # of a `[[:alpha:]]`
                 yield from GitIgnoreSpec.from_lines([line]).patterns
         except (ValueError, re.error):
-            logger.debug("%s:%d: matches nothing: %r", path, number, line.rstrip("\n"))
+            logger.debug("%s:%d: malformed, matches nothing: %r", path, number, line.rstrip("\n"))

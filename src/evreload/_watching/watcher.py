@@ -17,16 +17,17 @@ from typing import Any, NamedTuple
 from tornado.ioloop import IOLoop
 
 from .._author import Author
-from .._files import Fingerprint, Status, differing, file_time, look
+from .._files import Fingerprint, Status, differing, look
 from .observers import News, Observers
 from .patterns import Ignored, by_default
 from .routes import Routes
 from .settling import Settling
+from .suspects import Suspects
+from .trees import NEW, Trees
 
 SLICE = 0.002  # seconds of surveying before the loop gets its turn
 TURN = 0.0001  # seconds until somebody who waits for the guard has it
 UNKNOWN = Fingerprint(-1, -1, -1, -1)
-NEW = 0  # nanoseconds since the epoch: older than whatever the program knows
 
 Changes = dict[str, Fingerprint | None]
 
@@ -53,12 +54,11 @@ class Watcher:
     """Keeps the wanted files, and says which of them differ from what the program runs.
 
     *connect* makes the observers, whenever there are none. *deliver* is called on the loop with
-    all changes, after *debounce* seconds of quiet. What changed before the program was up, or
-    may have changed before it was watched, is put to *excused* first, with whether the program
-    may itself be its *author*, and would write it again. *ignored* tells by which rule a path never
-    matters, *left_out* by which it doesn't just for lying in a tree, *other_form* where a wanted
-    file may turn up once it is gone. The *guard* is held in each step, and may be entered again by
-    the thread that holds it: meanwhile, no other thread can disarm.
+    all changes, after *debounce* seconds of quiet; *author* and *excused* tell what is none, as
+    for `Suspects`. *ignored* tells by which rule a path never matters, *left_out* by which it
+    doesn't just for lying in a tree, *other_form* where a wanted file may turn up once it is gone.
+    The *guard* is held in each step, and may be entered again by the thread that holds it:
+    meanwhile, no other thread can disarm.
     """
 
     def __init__(
@@ -76,8 +76,6 @@ class Watcher:
     ) -> None:
         self._connect = connect
         self._deliver = deliver
-        self._author = author
-        self._excused = excused
         self._other_form = other_form
         self._ignored = ignored
         self._guard = guard
@@ -87,14 +85,10 @@ class Watcher:
         self._wanted: dict[str, Want] = {}  # by name
         self._by_this_run: set[str] = set()  # wanted by the present run of the program
         self._running: Changes = {}  # what the program runs, as far as we know
-        self._in_trees: dict[str, int] = {}  # wanted for lying there, since when
-        self._scanned: set[str] = set()  # directories of trees whose entries are all known
+        self._trees = Trees(self._left_out)
+        self._suspects = Suspects(author, excused)
         self._todo: dict[str, None] = {}  # to be surveyed
         self._surveying_all = False
-        self._suspects: Changes = {}  # may have changed before they were watched, as seen then
-        self._began = file_time()
-        self._up: int | None = None  # when the program was; nanoseconds since the epoch
-        self._early: set[str] = set()
         self._candidates: set[str] = set()
         self._delivered: tuple[Changes, IOLoop | None] = ({}, None)
         self._asked: set[str] = set()  # of which there was news
@@ -121,9 +115,7 @@ class Watcher:
 
     def program_is_up(self, at: int | None = None) -> None:
         """Take what changes from now on, or *at* some time, for a change, whoever made it."""
-        if self._up is None:
-            self._up = file_time() if at is None else at
-            self._early = {*self._todo, *self._candidates}
+        self._suspects.program_is_up(at, {*self._todo, *self._candidates})
 
     def renew(self, stale: Changes) -> None:
         """Begin with a new run of the program, which will say anew what it wants.
@@ -134,19 +126,16 @@ class Watcher:
         """
         for path in self._wanted.keys() - self._by_this_run:
             del self._wanted[path]
-            if path not in self._in_trees:
-                self._running.pop(path, None)
-                self._todo.pop(path, None)
+            if path not in self._trees:
+                self._forget(path)
         self._by_this_run.clear()
+        self._leave_trees()
         for path in (stale.keys() | self._candidates) & self._running.keys():
             now = self._running[path] = stale.get(path, self._running[path])
             self._forget_if_gone(path, now)
         self._candidates.clear()
-        self._suspects.clear()
-        self._early.clear()
+        self._suspects.begin_run()
         self._delivered = ({}, None)
-        self._began = file_time()
-        self._up = None
 
     def survey(self) -> None:
         """Arm observers for everything wanted, and look at it all, unless disarmed meanwhile."""
@@ -198,7 +187,7 @@ class Watcher:
         touched = self._touched(path)
         self._asked |= touched
         self._todo.update(dict.fromkeys(touched))
-        if not path or self._routes.is_junction(path) or path in self._scanned:
+        if not path or self._routes.is_junction(path) or self._trees.is_scanned(path):
             self._survey_all()
         self._settling.note(path, matters=bool(touched), unfinished=unfinished, gone=gone)
         if not touched and path not in self.entries and self._holds_wanted(os.path.dirname(path)):
@@ -215,7 +204,8 @@ class Watcher:
         if entry in self._running:
             touched.add(entry)
         elif self._routes.is_open(os.path.dirname(entry)) and not self._left_out(entry):
-            self._enter(entry)
+            self._trees.enter(entry)
+            self._running.setdefault(entry, None)
             touched.add(entry)
         return touched
 
@@ -226,6 +216,10 @@ class Watcher:
     def stale(self) -> Changes:
         """Look at every wanted file, now; return those that differ from what the program runs."""
         return differing(self._running)
+
+    def changes(self) -> Changes:
+        """Look at every wanted file, now; return what would be delivered once it is quiet."""
+        return {path: now for path, now in self.stale().items() if self._counts(path, now)}
 
     # Looking
 
@@ -279,7 +273,7 @@ class Watcher:
             self._running[path] = now
             if here and self._may_have_changed(path, here):
                 self._running[path] = UNKNOWN  # it may have changed since the program read it
-                self._suspects[path] = now
+                self._suspects.add(path, now)
         if now is None and named and self._running[path]:
             self._want_other_form(path)
         if self._running[path] != now:
@@ -290,11 +284,11 @@ class Watcher:
     def _want_other_form(self, path: str) -> None:
         """Watch what the program would read now that *path* is gone, unless it was always there."""
         if other := self._other_form(path):
-            self.want(Want(other, self._began))
+            self.want(Want(other, self._suspects.began))
 
     def _may_have_changed(self, path: str, here: Status) -> bool:
         """Whether *path* may be different from what the program has read, or missed."""
-        if here.is_directory and (path in self._in_trees or self._wanted[path].explicit):
+        if here.is_directory and (path in self._trees or self._wanted[path].explicit):
             return False  # what has come into it is looked at for itself
         return here.ctime_ns >= self._since(path) and not self._was_set_back(path, here)
 
@@ -306,44 +300,43 @@ class Watcher:
 
     def _since(self, path: str) -> int:
         want = self._wanted.get(path)
-        return want.since if want else self._in_trees[path]
+        return want.since if want else self._trees.since(path)
 
     def _is_tree(self, path: str) -> bool:
-        if path in self._wanted and self._wanted[path].explicit:
-            return True
-        return path in self._in_trees and not os.path.islink(path)  # or links would lead astray
+        return self._is_top(path) or (
+            path in self._trees and not os.path.islink(path)  # or links would lead astray
+        )
+
+    def _is_top(self, path: str) -> bool:
+        return path in self._wanted and self._wanted[path].explicit
 
     def _scan(self, directory: str) -> None:
-        """Want all that is in *directory*: as the program knows it, or as new.
-
-        Under its real name, by which the observers will tell of it.
-        """
-        since = self._since(directory)
+        """Want all that is in *directory*: as the program knows it, or as new."""
         real = self._routes.open_up(directory)
-        try:
-            paths = [entry.path for entry in os.scandir(real)] if real else []
-        except OSError:
-            return  # unreadable, which was said when it was armed; or just gone
-        for path in paths:
-            if path not in self._in_trees and not self._left_out(path):
-                if directory in self._scanned or since == NEW:
-                    self._enter(path)
-                else:
-                    self._in_trees[path] = since
-                self._todo[path] = None
-        self._scanned.add(directory)
+        since, is_top = self._since(directory), self._is_top(directory)
+        for path in self._trees.scan(directory, real, since, is_top=is_top):
+            if self._trees.since(path) == NEW:
+                self._running.setdefault(path, None)
+            self._todo[path] = None
 
-    def _enter(self, path: str) -> None:
-        """Take in what has appeared in a tree: the program does not know it."""
-        self._in_trees[path] = NEW
-        self._running.setdefault(path, None)
+    def _leave_trees(self) -> None:
+        """Forget what only lies in trees that are wanted no more, or that links led to."""
+        left = self._trees.leave_all_but(filter(self._is_top, self._wanted))
+        if left:
+            for path in left:
+                if path not in self._wanted:
+                    self._forget(path)
+            self._survey_all()
+
+    def _forget(self, path: str) -> None:
+        self._running.pop(path, None)
+        self._todo.pop(path, None)
 
     def _forget_if_gone(self, path: str, now: Fingerprint | None) -> None:
         """Forget what has come and gone in a tree: should it come again, it is entered again."""
         if now is None and self._running[path] is None and path not in self._wanted:
-            del self._running[path], self._in_trees[path]
-            self._scanned.discard(path)
-            self._todo.pop(path, None)
+            self._trees.forget(path)
+            self._forget(path)
 
     # What goes out
 
@@ -355,7 +348,7 @@ class Watcher:
         for path in sorted(self._candidates):
             here = look(path)
             now = here and here.fingerprint
-            if now == self._running[path] or (now is None and path not in self._in_trees):
+            if now == self._running[path] or not self._counts(path, now):
                 self._candidates.discard(path)
                 self._forget_if_gone(path, now)
             elif self._is_known(path, here):
@@ -363,27 +356,18 @@ class Watcher:
                 self._candidates.discard(path)
             else:
                 changes[path] = now
-        self._early.clear()
+        self._suspects.have_settled()
         delivery = (changes, IOLoop.current())  # on another, what the first led to has ended
         if changes and delivery != self._delivered:
             self._delivered = delivery
             self._deliver(changes)
 
+    def _counts(self, path: str, now: Fingerprint | None) -> bool:
+        """Whether it is a change that *path* is this *now*: a deletion only is one in a tree."""
+        return now is not None or path in self._trees
+
     def _is_known(self, path: str, here: Status | None) -> bool:
         """Whether the program runs what is there, or would only write it again."""
-        author = self._author()
-        if path in self._wanted and here and author.runs(path, here.ctime_ns):
+        if here and path in self._wanted and self._suspects.is_made(path, here):
             return True
-        if not self._is_early(path, here):
-            return False
-        may_be_own = author.may_have_written(path)
-        was_seen = path not in self._suspects  # as it changed: it is not what the program has read
-        return (may_be_own or not was_seen) and self._excused(path, may_be_own)
-
-    def _is_early(self, path: str, here: Status | None) -> bool:
-        if here is None:
-            return path in self._early
-        if self._suspects.get(path) == here.fingerprint:
-            return True
-        # Told late, that is. What is older was moved here, or linked to, who knows when.
-        return self._began <= here.ctime_ns and (self._up is None or here.ctime_ns < self._up)
+        return self._suspects.is_excused(path, here)
