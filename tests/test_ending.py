@@ -80,7 +80,9 @@ def test_who_is_not_prepared_in_time_is_ended_all_the_same(caplog, left):
         return await ending.end(run, {})
 
     assert asyncio.run(ends())
-    assert caplog.messages == ["the program was not ready to be stopped in 0.01 s"]
+    assert caplog.messages == [
+        "requests in progress, or reload hooks, took over 0.01 s: the program is stopped"
+    ]
 
 
 class Hearing:

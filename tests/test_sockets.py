@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 from conftest import DEADLINE, WAYS, Clients, free_port
+from conftest import until as until_fact
 
 from evreload._command.sockets import CLAIM, KEEP, RELEASE, Keeper, Shelf, _become, _key, _pack
 
@@ -580,10 +581,58 @@ asyncio.run""",
     start(app, port, two)
     ask(other)
     restart(app, port, 1)
-    deadline = time.monotonic() + DEADLINE
-    while is_open(other):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until_fact(lambda: not is_open(other), "refused")
+
+
+SLOW = """
+import socket, sys, time
+import helper
+
+first, later = map(int, sys.argv[1:])
+with socket.create_server(("127.0.0.1", 0 if first < 0 else first)) as other:
+    print("began", helper.VALUE, flush=True)
+    time.sleep(3.0 if first < 0 else 1.5)
+    with socket.create_server(("127.0.0.1", later)) as sock:
+        print("ready", helper.VALUE, flush=True)
+        while True:
+            client = sock.accept()[0]
+            client.sendall(f"{helper.VALUE}".encode())
+            client.close()
+"""
+
+
+@pytest.mark.parametrize("bound_first", ["a free port", "a fixed one"])
+def test_a_socket_is_kept_for_a_program_that_takes_its_time(app, port, bound_first):
+    app.write("helper.py", "VALUE = 0")
+    app.write("app.py", SLOW)
+    first = -1 if bound_first == "a free port" else free_port()
+    app.start("-m", "evreload", "app.py", str(first), str(port))
+    app.line("ready 0")
+    app.write("helper.py", "VALUE = 1")
+    app.line("began 1")
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        assert client.recv(1) == b"1"
+
+
+def test_an_address_is_closed_that_a_program_slow_to_start_does_not_bind(app, port):
+    app.write("helper.py", f"VALUE = {port}")
+    app.write(
+        "app.py",
+        """
+        import socket, sys, time
+        import helper
+        if helper.VALUE != int(sys.argv[1]):
+            time.sleep(2.5)  # longer than it takes to be taken for up
+        sock = socket.create_server(("127.0.0.1", helper.VALUE))
+        print("ready", helper.VALUE, flush=True)
+        time.sleep(600)
+        """,
+    )
+    app.start("-m", "evreload", "app.py", str(port))
+    app.armed()
+    app.write("helper.py", f"VALUE = {free_port()}")
+    app.line("serving again after")
+    until_fact(lambda: not is_open(port), "refused")
 
 
 def is_open(port):
@@ -677,6 +726,17 @@ def test_the_sockets_of_bind_sockets_are_carried_along(app, port, way):
             if not way:
                 app.armed()
     assert "ConnectionRefusedError" not in clients.outcomes, clients.outcomes
+
+
+def test_sockets_are_carried_for_a_program_that_takes_its_time(app, port):
+    slow = "async def main():\n    evreload.start()\n    if helper.VALUE: await asyncio.sleep(2)\n"
+    start_in_place(app, port, IN_PLACE.replace("async def main():\n", slow))
+    until(port, 0)
+    app.write("helper.py", "VALUE = 1")
+    app.line("restarting")
+    with Clients(port) as clients:
+        until(port, 1)
+    assert not {"ConnectionRefusedError", "ConnectionResetError"} & set(clients.outcomes)
 
 
 def start_in_place(app, port, program=IN_PLACE):

@@ -303,7 +303,7 @@ def test_a_failing_program_that_writes_its_own_source_does_not_spin(app):
         """,
     )
     app.start("-m", "evreload", "app.py")
-    app.line("is different each time the program starts")
+    app.line("is different after each start")
     app.signal(signal.SIGTERM)
     app.wait()
     assert 2 <= app.seen.count("begun") <= 7
@@ -778,6 +778,30 @@ def test_the_front_door_tells_the_same(app):
     app.line("2")
 
 
+def test_what_is_saved_while_the_program_ends_is_told_to_the_next_run(app):
+    body = """
+    import os, signal, sys, time
+    import evreload, helper
+    def end(*_):
+        print("told to end", flush=True)
+        while not os.path.exists("go"):
+            time.sleep(0.01)
+        sys.exit()
+    signal.signal(signal.SIGTERM, end)
+    print("ready", helper.VALUE, *sorted(evreload.changed_files()), flush=True)
+    while True:
+        time.sleep(1)
+    """
+    app.write("other")
+    start(app, body, "-w", "other", "--stop-timeout", "0")
+    app.armed()
+    save(app, 2)
+    app.line("told to end")
+    app.write("other", "changed")
+    app.write("go")
+    assert app.line("ready 2") == f"ready 2 {app.path('helper.py')} {app.path('other')}"
+
+
 def test_reload_begins_again_in_the_same_process_with_its_environment(app):
     body = """
     import os, sys
@@ -1180,7 +1204,7 @@ def test_hooks_of_a_program_that_has_closed_what_it_inherited_do_not_run(app):
     """
     start(app, body)
     save(app, 2)
-    app.line("the program has closed the pipe through which it is told to prepare")
+    app.line("the program has closed evreload's pipe")
     app.line("ready 2")
     assert not app.count("the hook ran")
 

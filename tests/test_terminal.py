@@ -225,6 +225,29 @@ def test_a_program_may_take_its_time_after_ctrl_c(app):
     assert terminal.exitstatus == 130
 
 
+def test_a_program_that_has_left_the_group_gets_the_ctrl_c_too(app):
+    app.write(
+        "app.py",
+        """
+        import os, time
+        os.setpgid(0, 0)
+        try:
+            print("ready", flush=True)
+            while True:
+                time.sleep(1)
+        except KeyboardInterrupt:
+            os.write(1, b"interrupted")
+        """,
+    )
+    terminal = app.run("--stop-timeout", "0")
+    terminal.expect_exact("ready")
+    terminal.sendintr()
+    terminal.expect_exact("interrupted")
+    terminal.expect_exact(pexpect.EOF)
+    terminal.wait()
+    assert terminal.exitstatus == 130
+
+
 def test_ctrl_c_while_nothing_runs(app):
     app.write("app.py", "raise SystemExit(3)")
     terminal = app.run("-q", NO_COLOR="1")

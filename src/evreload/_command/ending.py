@@ -120,7 +120,8 @@ class Ending:
     async def await_interrupted(self, run: Run) -> None:
         """Let *run* end by itself, by its deadline: it got what we got, or gets it now."""
         self.is_under_way = True
-        if not _console.has_keyboard():  # whose Ctrl-C everybody gets; another may be for us alone
+        # A keyboard's Ctrl-C all of its group gets; another may be for us alone.
+        if not _console.has_keyboard() or os.getpgid(run.pid) != os.getpgrp():
             await _happens(self._exited, time.monotonic() + A_MOMENT)
             run.signal(signal.SIGINT)
         await _happens(self._exited, self._deadline())
@@ -128,7 +129,10 @@ class Ending:
     async def _prepare(self, run: Run, changes: Changes) -> None:
         """Have requests in progress answered and the hooks run, if that can be had in time."""
         if not self._request(run, changes):
-            logger.warning("the program has closed the pipe through which it is told to prepare")
+            logger.warning(
+                "the program has closed evreload's pipe: its reload hooks do not run, and its "
+                "requests in progress are not waited for"
+            )
             return
         if not self._awaited:
             return
@@ -139,7 +143,10 @@ class Ending:
         self._prepared = None
         if not in_time:
             self._lets_in = True  # for all that is known
-            logger.warning("the program was not ready to be stopped in %g s", timeout)
+            logger.warning(
+                "requests in progress, or reload hooks, took over %g s: the program is stopped",
+                timeout,
+            )
 
     async def _answered(self, answer: asyncio.Event, seconds: float) -> bool:
         """Wait for *answer*, or the end of the run; return whether one came in time."""
@@ -172,7 +179,10 @@ class Ending:
             await _happens(self._exited, deadline)
         if run.status is None:
             timeout = self._options.stop_timeout
-            logger.info("the program did not end in %g s, and is killed", timeout)
+            logger.info(
+                "the program did not end in %g s, and is killed (--stop-timeout allows more)",
+                timeout,
+            )
             kill_all(lambda: family(run.pid))
             await self._exited.wait()
         await self._stop_orphans(deadline)

@@ -58,7 +58,7 @@ class Lookout:
         self._mailbox.open()
 
     def begin_run(self, run: Run, stale: Changes) -> None:
-        """Look out for another *run*, which knows what was just found `stale`."""
+        """Look out for another *run*, or one begun again, which knows what was found `stale`."""
         self._watcher.renew(stale)
         self._gitignore.forget()
         self._want_by_options(run.since)
@@ -70,7 +70,7 @@ class Lookout:
 
     def want(self, wants: set[Want]) -> None:
         """Look out for more."""
-        for want in wants:
+        for want in sorted(wants):  # directories before what is in them
             if want.explicit:
                 self._gitignore.ask_for(want.path)
         self._watcher.receive({*wants})

@@ -18,19 +18,19 @@ DELAY = 0.02  # seconds; what changes until then is noticed all the same
 
 
 class Reports:
-    """Has *heed* called with what the run tells, and *serve* when it asks for a socket, in order.
+    """Has *heed* called with what *run* tells, and *serve* when it asks for a socket, in order.
 
-    It is read without delay while *is_urgent* says so.
+    It is read without delay while *is_urgent* says so; and only once it is attended to.
     """
-
-    _run: Run
 
     def __init__(
         self,
+        run: Run,
         heed: Callable[[list[Record]], object],
         serve: Callable[[socket], object],
         is_urgent: Callable[[], bool],
     ) -> None:
+        self._run = run
         self._heed = heed
         self._serve = serve
         self._is_urgent = is_urgent
@@ -38,9 +38,8 @@ class Reports:
 
     def attend(self, run: Run) -> None:
         """Read what *run* tells from now on, and no more what the run before does."""
-        if hasattr(self, "_run"):
-            self._loop.remove_reader(self._run.reports)
-            self._loop.remove_reader(self._run.service)
+        self._loop.remove_reader(self._run.reports)
+        self._loop.remove_reader(self._run.service)
         self._run = run
         self._loop.add_reader(run.service, self._on_request)
         self._listen()
@@ -52,8 +51,8 @@ class Reports:
 
     def author(self) -> Author:
         """Return what is known of the run's writing, by all that was told until now."""
-        self._run.peek()
-        self._loop.call_soon(self.read)  # though nothing more may come
+        if self._run.peek():
+            self._loop.call_soon(self.read)  # though nothing more may come
         return self._run.author
 
     def read_all(self) -> None:

@@ -58,6 +58,7 @@ class Run:
         self.status: int | None = None  # as os.waitstatus_to_exitcode gives it
         self.wishes: dict[int, float] = {}  # seconds, beyond the grace, to prepare for the end
         self.is_up = False
+        self.is_serving = False
         self.has_hung_up = False  # it can tell no more, though it may run on
         self.said_goodbye = False
         self.began_by_itself = False  # through evreload.reload()
@@ -166,7 +167,7 @@ class Run:
         elif kind == channel.RELOADING:
             self.since = int(words[0])
             self.began_by_itself = True
-            self.has_begun = self.is_up = self.said_goodbye = False
+            self.has_begun = self.is_up = self.is_serving = self.said_goodbye = False
             self.wishes.clear()
             self.loaded = NOTHING
 

@@ -211,13 +211,15 @@ class Shelf:
     def close(self) -> None:
         self._drop(lambda key, fd: True)
 
-    def serve(self, service: socket.socket) -> None:
-        """Do what the program asks for, without waiting."""
+    def serve(self, service: socket.socket) -> bool:
+        """Do what the program asks for, without waiting; return whether it did ask."""
+        has_asked = False
         while True:
             try:
                 message, descriptors = _receive(service)
             except OSError:  # nothing, or nobody, is left
-                return
+                return has_asked
+            has_asked = True
             if len(descriptors) == 1:
                 kind, *key = message.split(b"\0")
                 with contextlib.suppress(OSError):  # who asks has ended meanwhile

@@ -12,6 +12,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from socket import socket
 
 from .. import _console, _origin, _process
 from .._broken import Broken
@@ -31,7 +32,7 @@ from .sockets import Shelf
 from .standby import Standby
 
 STARTING = 2.0  # seconds after which a program that binds no socket counts as up
-CLAIMING = 1.0  # seconds the program has to bind the other addresses after the first
+CLAIMING = 2.0  # seconds the program has to bind another address after each one
 STANDBY_DELAY = 0.2  # seconds; the program goes first
 INTERRUPTED = 128 + signal.SIGINT
 EVERYBODYS = 0.05  # seconds in which a signal that ended the program, and is meant for us, comes
@@ -47,13 +48,17 @@ class Supervisor:
         self._options = options
         self._run = first
         self._directory = _origin.working_directory()
-        self._standby = Standby(options, first, self._want_files, self._protect)
+        self._standby = Standby(
+            options, first, lambda wants: self._lookout.want(wants), self._protect
+        )
         self._guardian = guardian
         self._handover = Handover(0, (), first.since, {})
         self._shelf = Shelf()
         self._changes: Changes = {}
         self._task: asyncio.Task[None] | None = None
         self._ending = Ending(options, self._spared)
+        self._starting: asyncio.TimerHandle | None = None
+        self._claiming: asyncio.TimerHandle | None = None
         self._cause = 0.0  # when that happened which the present run is for; by time.monotonic
         self._interrupted = 0.0  # when; by time.monotonic
 
@@ -72,7 +77,10 @@ class Supervisor:
                 loop.add_signal_handler(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, _origin.MASK)
         self._reports = Reports(
-            self._heed, self._shelf.serve, is_urgent=lambda: self._ending.awaits_answer
+            self._run,
+            self._heed,
+            self._serve,
+            is_urgent=lambda: self._ending.awaits_answer,
         )
         self._lookout = Lookout(
             self._options,
@@ -103,7 +111,13 @@ class Supervisor:
     def _attend(self, run: Run) -> None:
         self._protect()
         self._reports.attend(run)
-        asyncio.get_running_loop().call_later(STARTING, self._is_up, run)
+        self._await_start(run)
+
+    def _await_start(self, run: Run) -> None:
+        """Take *run* for up after a while, whatever it does."""
+        if self._starting:
+            self._starting.cancel()
+        self._starting = asyncio.get_running_loop().call_later(STARTING, self._is_up, run)
 
     def _heed(self, records: list[Record]) -> None:
         run = self._run
@@ -114,9 +128,10 @@ class Supervisor:
             if want := _wanted(record, run):
                 wants.add(want)
             elif record[0] == channel.BOUND:
-                serving_since = float(record[1])
+                serving_since = serving_since or float(record[1])
             elif record[0] == channel.MODULES:
-                self._standby.learn()
+                if not self._end.done():
+                    self._standby.learn()
             elif record[0] == channel.PREPARED:
                 lets_in = record[2] == channel.OPEN
                 self._ending.note_prepared(int(record[1]), record[3:], lets_in=lets_in)
@@ -125,32 +140,47 @@ class Supervisor:
             elif record[0] == channel.RELOAD:
                 self._restart_for({})
             elif record[0] == channel.RELOADING:
+                serving_since = 0.0
                 self._renew_in_place(run)
         if wants:
             self._lookout.want(wants)
             if run.is_up:
                 self._standby.learn_later()
         if serving_since:
-            self._is_up(run, serving_since)
+            self._is_serving(run, serving_since)
 
-    def _is_up(self, run: Run, serving_since: float = 0.0) -> None:
+    def _is_serving(self, run: Run, since: float) -> None:
+        if run.is_serving:
+            return
+        run.is_serving = True
+        self._is_up(run)
+        if self._handover.generation:
+            elapsed = since - self._cause
+            warm = " (warm)" if run.loaded else ""
+            logger.info("serving again after %.0f ms%s", elapsed * 1000, warm)
+
+    def _is_up(self, run: Run) -> None:
         if run is not self._run or run.is_up:
             return
         run.is_up = True
         asyncio.get_running_loop().call_later(STANDBY_DELAY, self._stand_by, run)
         # What it wrote as it ended is older than the end, though the clock of files be behind.
         self._lookout.program_is_up(None if run.status is None else time.time_ns())
-        if serving_since and self._handover.generation:
-            elapsed = serving_since - self._cause
-            warm = " (warm)" if run.loaded else ""
-            logger.info("serving again after %.0f ms%s", elapsed * 1000, warm)
-        if serving_since:
-            asyncio.get_running_loop().call_later(CLAIMING, self._drop_unclaimed, run)
         # Soon: what was told together with this is yet to be taken in.
         asyncio.get_running_loop().call_soon(self._lookout.announce)
 
-    def _drop_unclaimed(self, run: Run) -> None:
-        if run is self._run and run.status is None:
+    def _serve(self, service: socket) -> None:
+        """Keep and hand out sockets; once no more are asked for, close those left over."""
+        if self._shelf.serve(service):
+            self._stop_claiming()
+            self._claiming = asyncio.get_running_loop().call_later(CLAIMING, self._drop_unclaimed)
+
+    def _stop_claiming(self) -> None:
+        if self._claiming:
+            self._claiming.cancel()
+
+    def _drop_unclaimed(self) -> None:
+        if self._run.status is None:
             self._shelf.drop_unclaimed()
 
     # The end of the program
@@ -200,7 +230,6 @@ class Supervisor:
             logger.log(level, "%s; %s", run.describe_end(), _console.WAITING)
 
     def _distrust(self, run: Run) -> None:
-        logger.warning("the start was warm, which may be why it failed; the next one is cold")
         self._standby.distrust()
         if not run.has_begun:
             self._restart_for({})
@@ -273,7 +302,8 @@ class Supervisor:
         stale = self._lookout.stale()
         forget_bytecode({**changes, **stale})
         run = self._standby.take({**changes, **stale})
-        told = self._next_generation(changes, since, most=run.most_told)
+        saved = {path: now for path, now in stale.items() if now}
+        told = self._next_generation({**changes, **saved}, since, most=run.most_told)
         _process.rewind_input()
         try:
             run.go(self._options.grace, told, since=since)
@@ -297,13 +327,11 @@ class Supervisor:
         if run is self._run and not self._end.done():
             self._standby.make_ready()
 
-    def _want_files(self, wants: set[Want]) -> None:
-        self._lookout.want(wants)
-
     def _next_generation(self, changes: Changes, since: int, most: int) -> str:
         """Begin another generation; return what to tell it, in at *most* so many characters."""
         told = self._handover.pass_on(changes, owner=os.getpid(), since=since, most=most)
         self._handover = Handover.parse(told)
+        self._stop_claiming()
         self._shelf.begin_run()
         return told
 
@@ -311,7 +339,7 @@ class Supervisor:
         """Begin another generation, as the program has by itself, a moment ago."""
         logger.info("restarting server")
         self._cause = time.monotonic()
-        asyncio.get_running_loop().call_later(STARTING, self._is_up, run)
+        self._await_start(run)
         stale = self._lookout.stale()
         late = changed_since(run.since, stale)  # after that it may have read them, or not
         self._next_generation({}, run.since, most=run.most_told)
