@@ -167,7 +167,7 @@ class App:
     def _read(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout
         for line in process.stdout:
-            if "the next start is warm" in line or "every start is cold" in line:
+            if "the next start is warm" in line or "--warm has no effect" in line:
                 self._is_warm.set()
             self._lines.put(line.rstrip("\n"))
         self._lines.put(None)

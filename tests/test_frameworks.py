@@ -26,7 +26,10 @@ class Server(NamedTuple):
 
 SERVERS = {
     "uvicorn": Server(
-        "fastapi", "-m uvicorn --port {port} app:app", "fastapi uvicorn", farewell="its own time"
+        "fastapi",
+        "-m uvicorn --port {port} app:app",
+        "fastapi uvicorn",
+        farewell="shuts down cleanly",
     ),
     "uvicorn-workers": Server(
         "fastapi",
@@ -38,7 +41,7 @@ SERVERS = {
     "flask-debug": Server("flask", "-m flask --debug run --no-reload --port {port}", "flask"),
     "flask-app.run": Server("flask", "app.py", "flask"),
     "django": Server("django", "manage.py runserver --noreload {port}", "django"),
-    "aiohttp": Server("aiohttp", "app.py", "aiohttp", farewell="its own time"),
+    "aiohttp": Server("aiohttp", "app.py", "aiohttp", farewell="shuts down cleanly"),
     "gunicorn": Server(
         "gunicorn",
         "-m gunicorn -w 2 -b 127.0.0.1:{port} app:app",

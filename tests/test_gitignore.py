@@ -32,7 +32,7 @@ def test_a_malformed_line_matches_nothing_and_the_others_count(tmp_path, caplog,
     for name in ("keep.log", "foo", "zx"):
         assert rule(str(tmp_path / name)) is None
     told = {record.message for record in caplog.records}
-    assert told <= {f"{tmp_path}/.gitignore:2: matches nothing: {line!r}"}
+    assert told <= {f"{tmp_path}/.gitignore:2: malformed, matches nothing: {line!r}"}
     assert told or line.startswith("[")
 
 

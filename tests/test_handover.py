@@ -99,7 +99,7 @@ def test_a_file_that_differs_at_every_start_is_excused_in_the_end(monkeypatch, f
     file.write_text("once more")
     with caplog.at_level(logging.WARNING, "evreload"):
         assert run.excused(str(file), may_be_own=True)
-    assert "different each time the program starts" in caplog.text
+    assert "different after each start" in caplog.text
     # It stays excused when the program is restarted for something else.
     run = following(monkeypatch, run, [])
     file.write_text("and again")

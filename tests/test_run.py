@@ -34,7 +34,7 @@ def test_a_file_that_differs_at_each_start_is_soon_let_be(app):
     app.write("stamp.txt")
     app.write("app.py", WRITER)
     app.start("-m", "evreload", "-w", "stamp.txt", "app.py")
-    app.line("stamp.txt is different each time the program starts")
+    app.line("stamp.txt is different after each start")
     assert app.count("stamp.txt modified; restarting server") == 5
     app.armed()
     app.write("stamp.txt", "something else")

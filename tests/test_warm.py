@@ -28,7 +28,7 @@ from conftest import (
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="--warm needs Linux")
 
 IN_ADVANCE = "the next start is warm"
-COLD = "every start is cold"
+COLD = "--warm has no effect"
 
 # Says what a program can see of how it was started.
 SELF_PORTRAIT = """
@@ -435,7 +435,7 @@ def test_a_program_that_is_patched_is_always_cold(app, tmp_path):
     (tmp_path / "site" / "gevent" / "__init__.py").touch()
     (tmp_path / "site" / "gevent" / "monkey.py").touch()
     start(app, counting("colorsys, gevent.monkey"), **site)
-    app.line("every start is cold: gevent.monkey replaces what others import")
+    app.line("--warm has no effect: gevent.monkey patches what others import")
     save(app, 2)
     assert is_cold(app.line("ready 2"))
 
@@ -447,7 +447,7 @@ def test_if_python_itself_starts_a_thread_all_starts_are_cold(app, tmp_path):
     body = "import threading\nprint(threading.active_count(), 'threads', flush=True)"
     start(app, counting(body=body), **site)
     app.line("2 threads")
-    app.line("every start is cold: Python starts a thread before the program begins")
+    app.line("--warm has no effect: a thread is started before the program begins")
     save(app, 2)
     app.line("2 threads")
 
@@ -481,7 +481,7 @@ def test_after_a_warm_start_that_ended_by_a_signal_the_next_is_cold(app):
     start(app, counting(body="if helper.VALUE == 2: os.kill(os.getpid(), 11)"))
     app.line(IN_ADVANCE)
     save(app, 2)
-    app.line("the start was warm, which may be why it failed; the next one is cold")
+    app.line("a warm start has failed, perhaps because it was warm: the next start is cold")
     app.line("program was killed by SIGSEGV; waiting for a change")
     save(app, 3)
     assert is_cold(app.line("ready 3"))
@@ -551,7 +551,7 @@ def test_after_a_warm_start_that_ended_before_the_first_line_a_cold_one_follows(
     start(app, counting("helper, colorsys, fragile"), **site)
     app.line(IN_ADVANCE)
     save(app, 2)
-    app.line("the start was warm, which may be why it failed; the next one is cold")
+    app.line("a warm start has failed, perhaps because it was warm: the next start is cold")
     assert is_cold(app.line("ready 2"))
 
 
@@ -637,9 +637,7 @@ def test_it_is_refused_elsewhere_in_one_sentence(monkeypatch, capsys, tmp_path):
     (tmp_path / "app.py").touch()
     with pytest.raises(SystemExit, match=r"^2$"):
         line.main(["--warm", str(tmp_path / "app.py")])
-    assert capsys.readouterr().err == (
-        "evreload: --warm needs Linux; leave it out, and every start is cold\n"
-    )
+    assert capsys.readouterr().err == "evreload: --warm needs Linux: leave it out\n"
 
 
 # The rooms
@@ -719,7 +717,7 @@ def test_a_fork_server_that_cannot_be_made_is_tried_again_for_the_next_run(monke
     assert keeper.is_behind(run)
 
 
-def test_after_two_warm_starts_that_failed_all_are_cold():
+def test_after_two_warm_starts_that_failed_all_are_cold(caplog):
     from evreload._command import warm
     from evreload._settings import Options
 
@@ -729,6 +727,10 @@ def test_after_two_warm_starts_that_failed_all_are_cold():
     assert keeper.is_behind(run)
     keeper.distrust()
     assert not keeper.is_behind(run)
+    assert [message.split(": ")[1] for message in caplog.messages] == [
+        "the next start is cold",
+        "all further starts are cold",
+    ]
 
 
 class LeavesOneOut(TellsWhenAsked):
@@ -762,7 +764,7 @@ def test_what_is_fit_is_not_searched_for_ever(monkeypatch, caplog):
     asyncio.run(search())
     assert len(servers) == warm.MOST_ATTEMPTS
     assert [server.names[0] for server in servers] == [f"module{n}" for n in range(len(servers))]
-    assert caplog.messages == ["every start is cold: too little can be imported in advance"]
+    assert caplog.messages == ["--warm has no effect: too few modules can be imported in advance"]
 
 
 def test_each_is_left_out_for_its_own_reason(tmp_path):

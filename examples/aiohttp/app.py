@@ -14,7 +14,7 @@ async def page(request: web.Request) -> web.Response:
 
 
 async def clean_up(app: web.Application) -> None:
-    print("the server ends in its own time", flush=True)
+    print("the server shuts down cleanly", flush=True)
 
 
 def make_app(arguments: list[str] | None = None) -> web.Application:

@@ -1,4 +1,4 @@
-"""A site in as few settings as can be: `python -m evreload manage.py runserver --noreload`."""
+"""The fewest settings that a site needs: `python -m evreload manage.py runserver --noreload`."""
 
 DEBUG = True
 SECRET_KEY = "only an example"

@@ -11,7 +11,7 @@ from greeting import GREETING
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
-    print("the server ends in its own time", flush=True)
+    print("the server shuts down cleanly", flush=True)
 
 
 app = FastAPI(lifespan=lifespan)

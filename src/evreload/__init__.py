@@ -77,18 +77,19 @@ def start(*args: Any, **kwargs: Any) -> None:
 
     *check_time*: where no file events can be had, how often to look at the files, in
     milliseconds. *debounce*: how long a changed file must have been quiet before the restart, in
-    milliseconds; several must have been for eight times as long. *poll*: look at the files even
-    where there are events; by default the environment variable ``EVRELOAD_POLL`` decides.
-    *ignore*: globs of paths that do not matter; one without a slash is matched against each part
-    of a path. *grace*: how long requests that Tornado's servers are answering may take to be
-    finished before the restart, in seconds.
+    milliseconds; eight times as long if several changed, or if the file is new. *poll*: look at
+    the files even where there are events; by default the environment variable ``EVRELOAD_POLL``
+    decides. *ignore*: globs of paths that do not matter; one without a slash is matched against
+    each part of a path. *grace*: how long requests that Tornado's servers are answering may take
+    to be finished before the restart, in seconds.
 
-    Raises TypeError or ValueError for an argument that is none of that. Where a restart is not
-    possible (an interactive session, say), logs a warning that says why.
+    Raises TypeError or ValueError for a wrong argument. Where a restart is not possible, such as
+    in an interactive session, logs a warning that says why.
 
     The contract is that of `tornado.autoreload.start`, whose older form, with an *io_loop*
-    first, still works but is deprecated: the current loop counts. Should Tornado's reloader run
-    already, as by ``Application(debug=True)``, evreload takes its place, as by `install`.
+    first, still works but is deprecated: the current loop counts. If Tornado's reloader runs
+    already, for example because of ``Application(debug=True)``, evreload takes its place, as by
+    `install`.
     """
     settings = _checked(*args, **kwargs)
     if not _is_off():
@@ -112,7 +113,8 @@ def watch(path: str | os.PathLike[str]) -> None:
     """Watch one more file, or everything beneath a directory.
 
     A *path* that does not exist is watched for; a relative one is taken from the current
-    directory, an empty one ignored. In a directory each edit, creation, deletion and renaming
+    directory, an empty one ignored. A file may be read before this call: what is saved after the
+    program began counts. In a directory each edit, creation, deletion and renaming
     counts, except under ``.git`` and the like, in ``__pycache__``, and of editors' temporary
     files.
 
@@ -136,8 +138,9 @@ def add_reload_hook(fn: Callable[[], object]) -> None:
     """Call *fn* before each restart, in the order added, on the event loop's thread.
 
     What it raises is logged, and the restart goes on; SystemExit ends the process. A coroutine
-    function is awaited, for at most five seconds, before the ordinary ones are called.
-    `changed_files` tells in a hook what the restart is for.
+    function is awaited, for at most five seconds, before the ordinary ones are called. Under the
+    command, all together have seven seconds. `changed_files` tells in a hook what the restart is
+    for.
 
     Raises TypeError if *fn* cannot be called. The contract is that of
     `tornado.autoreload.add_reload_hook`.
@@ -155,7 +158,7 @@ def remove_reload_hook(fn: Callable[[], object]) -> None:
 def reload() -> None:
     """Run the reload hooks, then restart this process, now. Needs no event loop.
 
-    Returns only where it is impossible, which is logged, and in a reload hook, where it changes
+    Returns only where it is impossible, which is logged, and in a reload hook, where it does
     nothing. Called from the event loop, it cannot await coroutine hooks: they are left out, with
     a warning.
     """
@@ -172,17 +175,22 @@ def bind_sockets(
 ) -> list[socket]:
     """Return listening sockets that outlive a restart: nobody who connects meanwhile is refused.
 
-    For ``HTTPServer.add_sockets``. Signature and return value are those of
-    `tornado.netutil.bind_sockets`; the next run gets the same sockets for the same arguments.
-    What it does not ask for again is closed, at once if it binds that port in another way. Under
-    the command all listening sockets are kept anyway. Raises OSError if the address cannot be
-    bound.
+    For ``HTTPServer.add_sockets``. The arguments and the return value are those of
+    `tornado.netutil.bind_sockets`: one socket for each address that *address* means, all of them
+    if None, of the socket *family*, unless 0; *flags* are for `socket.getaddrinfo`. The next run
+    gets the same sockets for the same arguments. What it does not ask for within ten seconds is
+    closed, and at once if it binds that port in another way. Port 0 is bound anew each time.
+    Under the command all other listening sockets are kept anyway. Raises OSError if the address
+    cannot be bound, ValueError if *reuse_port* is not supported.
     """
     return _story().bind_sockets(port, address, family, backlog, flags, reuse_port)
 
 
 def stop() -> None:
-    """Stop watching. `start` begins again; what changed meanwhile is noticed then."""
+    """Stop watching. `start` begins again; what changed meanwhile is noticed then.
+
+    Under the command, which goes on watching, this does nothing.
+    """
     for story in _stories:
         story.stop()
 
@@ -190,8 +198,9 @@ def stop() -> None:
 def disable() -> None:
     """Make `start`, `wait` and `watch` do nothing in this process, and stop watching.
 
-    For whoever finds that a library turned on reloading in their process. The environment
-    variable ``EVRELOAD=off`` does the same.
+    The same in the processes that it starts; but the command, if the program runs under it, goes
+    on. For when a library has turned on reloading in your process. The environment variable
+    ``EVRELOAD=off`` does the same.
     """
     environ["EVRELOAD"] = "off"
     stop()
@@ -225,7 +234,11 @@ def install() -> None:
 
 
 def main() -> None:
-    """Run the command ``python -m evreload``, with the arguments in `sys.argv`."""
+    """Run the command ``python -m evreload``, with the arguments in `sys.argv`.
+
+    Never returns: raises SystemExit, with the command's status, which is 2 for bad input. The
+    contract is that of `tornado.autoreload.main`.
+    """
     from ._command import line
 
     line.main()

@@ -86,7 +86,7 @@ class Handover:
             return True
         if may_be_own and len(tried) >= MOST_TRIES:
             logger.warning(
-                "%s is different each time the program starts, which seems to write it: "
+                "%s is different after each start, so the program seems to write it: "
                 "not restarting for it until it changes again",
                 path,
             )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-ADVICE = "start the program with `python -m evreload`, which replaces them all"
+ADVICE = "start the program with `python -m evreload`, which restarts all its processes"
 
 
 def obstacle() -> str | None:

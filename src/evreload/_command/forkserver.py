@@ -57,7 +57,7 @@ class ForkServer:
             for kind, *words in self._pipes.wait():
                 wishes[kind] += words
         if _thread._count():  # of sitecustomize, say
-            self._pipes.report(channel.UNFIT, "Python starts a thread before the program begins")
+            self._pipes.report(channel.UNFIT, "a thread is started before the program begins")
         was_batch = _schedule(os.SCHED_OTHER, os.SCHED_BATCH)  # nobody waits for us
         self._imports.began = _origin.STARTED
         self._imports.begin(lambda path, read: self._pipes.report(channel.FILE, str(read), path))

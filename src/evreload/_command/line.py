@@ -30,7 +30,7 @@ examples:
   python -m evreload -w config/ -i '*.log' -m uvicorn app:app
   python -m evreload --until-success -m pytest -x
 
-The same settings may stand in pyproject.toml, under [tool.evreload].
+The same settings can be given in pyproject.toml, under [tool.evreload].
 """
 DESCRIPTION = "Run a program, and run it again the moment its source changes."
 
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         options = parse(sys.argv[1:] if arguments is None else list(arguments))
         check(options.target)
         if options.warm and not _process.CAN_FORK:
-            raise BadInput("--warm needs Linux; leave it out, and every start is cold")
+            raise BadInput("--warm needs Linux: leave it out")
     except BadInput as error:
         _refuse(error)
     if _process.CAN_SUPERVISE:
@@ -122,7 +122,7 @@ def _parser() -> _Parser:
     )
     add = parser.add_argument
     add("-m", metavar="MODULE", help="run a module")
-    add("-w", "--watch", action="append", metavar="PATH", help="watch a file or directory, too")
+    add("-w", "--watch", action="append", metavar="PATH", help="also watch this file or directory")
     add("-i", "--ignore", action="append", metavar="GLOB", help="do not restart for these paths")
     add("--no-gitignore", dest="gitignore", action="store_false",
         help="also watch what .gitignore excludes")  # fmt: skip
@@ -131,19 +131,20 @@ def _parser() -> _Parser:
     add("--check-time", type=_time, metavar="MS",
         help="how often to poll, where there are no events (500)")  # fmt: skip
     add("--debounce", type=_time, metavar="MS",
-        help="how long files must have been quiet (5)")  # fmt: skip
-    add("--stop-signal", metavar="NAME", help="what asks the program to end (SIGTERM)")
+        help="wait until files are unchanged for this long (5)")  # fmt: skip
+    add("--stop-signal", metavar="NAME", help="signal that asks the program to end (SIGTERM)")
     add("--stop-timeout", type=_time, metavar="SECONDS",
-        help="kill it after this time; 0 for never (2)")  # fmt: skip
+        help="kill the program after this time; 0: never (2)")  # fmt: skip
     add("--no-keep-sockets", dest="keep_sockets", action="store_false",
-        help="let listening sockets end with the program")  # fmt: skip
+        help="close listening sockets when the program ends")  # fmt: skip
     add("--grace", type=_time, metavar="SECONDS",
         help="how long requests in progress may take (1)")  # fmt: skip
     add("--warm", action="store_true", help="import in advance what does not change (Linux)")
-    add("--cold", action="append", metavar="MODULE", help="with --warm, leave this module out")
+    add("--cold", action="append", metavar="MODULE",
+        help="with --warm, do not import this in advance")  # fmt: skip
     add("-c", "--clear", action="store_true", help="clear the terminal before each restart")
     add("-q", "--quiet", action="store_true", help="print problems only")
-    add("-v", "--verbose", action="store_true", help="print why a restart comes, or does not")
+    add("-v", "--verbose", action="store_true", help="also print why it is restarted, or not")
     add("--version", action="version", version=f"evreload {evreload.__version__}")
     return parser
 
@@ -160,7 +161,7 @@ def parse(arguments: list[str]) -> Options:
         raise BadInput(f"give a script to run, or a module with -m (see {PROG} --help)")
     here = _origin.working_directory()
     if here is None:
-        raise BadInput("the working directory was removed; if it is there again, enter it again")
+        raise BadInput('the working directory was removed; if it exists again, run: cd "$PWD"')
     poll = poll_by_environment()
     environment = {} if poll is None else {"poll": poll}
     told = {**_from_project(here, given), **environment, **_convert(given, here, "--{}")}
@@ -276,7 +277,7 @@ def _time(text: str) -> float | str:
 def _signal(told: str, value: object) -> int:
     name = str(value).upper()
     name = name if name.startswith("SIG") else "SIG" + name
-    number = getattr(signal, name, None)
-    if not isinstance(number, signal.Signals):
+    wanted = getattr(signal, name, None)
+    if not isinstance(wanted, signal.Signals):
         raise BadInput(f"{told} must be the name of a signal, like SIGINT, not {value!r}")
-    return number
+    return wanted

@@ -81,7 +81,7 @@ class Warm:
             return
         self._considered |= _all_files(run)
         if told := {name for name, *_ in run.modules} & PATCHING:
-            self._give_up(f"{told.pop()} replaces what others import")
+            self._give_up(f"{told.pop()} patches what others import")
             return
         names, others = self._sort(run)
         latest = self._next or self._server
@@ -124,6 +124,8 @@ class Warm:
         """Make the next start cold, since this one has failed, and may have for being warm."""
         self._failures += 1
         self._is_on = self._failures < MOST_FAILURES
+        which = "the next start is" if self._is_on else "all further starts are"
+        logger.warning("a warm start has failed, perhaps because it was warm: %s cold", which)
         self.close()
 
     def note_exit(self, pid: int, status: int) -> None:
@@ -203,12 +205,12 @@ class Warm:
         self._attempts += 1
         names = [name for name in server.names if name not in self._left_out]
         if self._attempts == MOST_ATTEMPTS or not names:
-            self._give_up("too little can be imported in advance")
+            self._give_up("too few modules can be imported in advance")
         else:
             self._prepare(names, server.cold)
 
     def _give_up(self, why: str) -> None:
-        logger.warning("every start is cold: %s", why)
+        logger.warning("--warm has no effect: %s", why)
         self._is_on = False
         self.close()
 
