@@ -77,6 +77,29 @@ def test_touch_reloads(app, run):
 
 
 @WAYS
+def test_what_the_program_writes_by_c_and_then_watches(app, way):
+    body = """
+    import asyncio, logging, sqlite3, sys, time
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stdout)
+    import evreload
+    with sqlite3.connect("state") as database:
+        database.execute("CREATE TABLE IF NOT EXISTS starts (at INT)")
+        database.execute("INSERT INTO starts VALUES (?)", [time.time_ns()])
+    async def main():
+        evreload.watch("state")
+        evreload.start()
+        await asyncio.Event().wait()
+    asyncio.run(main())
+    """
+    app.write("app.py", body)
+    app.start(*way, "app.py")
+    app.armed()
+    os.utime(app.path("state"))
+    app.line("state modified; restarting server")
+    assert app.count("restarting server") == 1
+
+
+@WAYS
 def test_what_is_saved_after_it_was_read_and_before_it_is_watched(app, way):
     body = """
     import asyncio, os, time

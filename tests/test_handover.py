@@ -106,6 +106,17 @@ def test_a_file_that_differs_at_every_start_is_excused_in_the_end(monkeypatch, f
     assert run.excused(str(file), may_be_own=True)
 
 
+def test_what_was_excused_is_so_in_a_run_that_another_change_of_it_led_to(monkeypatch, file):
+    run = following(monkeypatch, FIRST, [file])
+    for tries in range(MOST_TRIES):
+        file.write_text(f"try {tries}")
+        excused = run.excused(str(file), may_be_own=True)
+        run = following(monkeypatch, run, [file])
+    assert excused
+    file.write_text("as the program ended, and again as it started")
+    assert run.excused(str(file), may_be_own=True)
+
+
 def test_a_change_of_somebody_else_is_never_excused_for_its_number(monkeypatch, file):
     run = FIRST
     for n in range(3 * MOST_TRIES):

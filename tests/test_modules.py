@@ -163,19 +163,44 @@ def test_what_the_program_has_made_and_runs_is_known_by_its_content(run, begun, 
     assert notes["known"] == [False, False, True, False, False]
 
 
-def test_what_is_to_be_watched_may_have_been_read_since_the_program_began(run):
+@pytest.mark.parametrize("begun", ["imports.has_started()", ""])
+def test_when_a_file_was_last_read_is_known(run, begun):
+    for name in ("read", "unread", "written"):
+        (run.directory / name).write_text("")
     notes, _, _ = run(
-        """
-        os.mkdir("directory")
+        f"""
+        import time
+        {begun}
+        def read(name):
+            open(name).close()
+            return time.time_ns()
+        read("read"), read("read")
+        open("written").close()
+        for number in range(2000):
+            open("early.py").close()
+        between = read("./read")
         open("written", "w").close()
-        names = ("early.py", "nowhere", "directory", "written")
-        began = [imports.read_since(os.path.abspath(name), 7) == 7 for name in names]
-        imports.has_started()
-        began.append(imports.read_since(os.path.abspath("early.py"), 7) == 7)
-        notes["began"] = began
+        notes["read"] = [
+            imports.read_at(os.path.abspath(name)) < between
+            for name in ("read", "unread", "written", "nowhere")
+        ]
         """
     )
-    assert notes["began"] == [True, True, False, False, False]
+    assert notes["read"] == [True, False, bool(begun), False]
+
+
+def test_of_what_is_read_only_the_latest_is_remembered(run):
+    notes, _, _ = run(
+        """
+        for number in range(3000):
+            try:
+                open(str(number))
+            except OSError:
+                pass
+        notes["opened"] = len(imports._opened)
+        """
+    )
+    assert notes["opened"] == 1000
 
 
 def test_a_way_up_from_behind_a_link_is_the_one_that_was_read(run):

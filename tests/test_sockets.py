@@ -614,6 +614,25 @@ def test_a_socket_is_kept_for_a_program_that_takes_its_time(app, port, bound_fir
         assert client.recv(1) == b"1"
 
 
+def test_an_address_is_closed_if_only_a_free_port_is_bound_instead(app, port):
+    app.write("helper.py", f"VALUE = {port}")
+    app.write(
+        "app.py",
+        """
+        import socket, time
+        import helper
+        sock = socket.create_server(("127.0.0.1", helper.VALUE))
+        print("ready", helper.VALUE, flush=True)
+        time.sleep(600)
+        """,
+    )
+    app.start("-m", "evreload", "app.py")
+    app.armed()
+    app.write("helper.py", "VALUE = 0")
+    app.line("ready 0")
+    until_fact(lambda: not is_open(port), "refused")
+
+
 def test_an_address_is_closed_that_a_program_slow_to_start_does_not_bind(app, port):
     app.write("helper.py", f"VALUE = {port}")
     app.write(

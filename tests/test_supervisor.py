@@ -778,6 +778,27 @@ def test_the_front_door_tells_the_same(app):
     app.line("2")
 
 
+def test_runs_that_fail_before_they_ask_for_a_directory_do_not_forget_it(app):
+    body = """
+    import evreload, helper, time
+    if open("conf/settings").read() == "broken":
+        raise SystemExit("broken settings")
+    evreload.watch("conf")
+    print("ready", helper.VALUE, flush=True)
+    time.sleep(600)
+    """
+    app.write("conf/settings")
+    start(app, body)
+    app.armed()
+    for number in range(3):
+        app.write("conf/settings", "broken")
+        app.said("broken settings", number + 1)
+        app.said("waiting for a change", number + 1)
+        await_tick()
+    app.write("conf/settings", "mended")
+    app.line("ready 1")
+
+
 def test_what_is_saved_while_the_program_ends_is_told_to_the_next_run(app):
     body = """
     import os, signal, sys, time

@@ -345,29 +345,70 @@ def test_what_is_saved_during_the_start_is_excused_only_if_the_program_may_be_it
     run(test, debounce=0.05)
 
 
-async def without(watching):
-    """Let another run begin, which wants the file `cookie` alone, and another."""
+async def without(watching, *wanted):
+    """Let another run begin, which wants the file `cookie`, and what is *wanted*, and another."""
     for _ in range(2):
         watching.watcher.renew({})
-        watching.want("cookie")
+        watching.want("cookie", *wanted)
         watching.news()
         await watching.until(lambda: not watching.watcher.is_surveying)
     watching.watcher.program_is_up()
 
 
-def test_a_tree_that_is_wanted_no_more_is_let_go(run, top):
+@pytest.mark.parametrize("wanted", [[], ["tree/deep/named", "tree/named"]])
+def test_a_tree_that_is_wanted_no_more_is_let_go(run, top, wanted):
     async def test(watching):
         (top / "tree" / "deep").mkdir(parents=True)
         (top / "tree" / "deep" / "file").write_text("1")
         watching.want("tree", explicit=True)
-        watching.want("tree/deep/named")
+        watching.want("tree/deep/named", "tree/named")
         watching.news()
         await watching.until(lambda: watching.path("tree/deep") in watching.watcher.entries)
-        await without(watching)
-        assert watching.path("tree") not in watching.watcher.entries
+        await without(watching, *wanted)
+        assert (watching.path("tree") in watching.watcher.entries) == bool(wanted)
         (top / "tree" / "deep" / "file").write_text("2")
         (top / "tree" / "deep" / "new").write_text("2")
         watching.news("tree/deep/file", "tree/deep/new")
+
+    run(test)
+
+
+def test_a_tree_is_part_of_the_one_around_it_when_it_is_wanted_no_more_itself(run, top):
+    async def test(watching):
+        (top / "tree" / "inner").mkdir(parents=True)
+        (top / "tree" / "inner" / "file").write_text("1")
+        watching.want("tree", "tree/inner", explicit=True)
+        watching.news()
+        await watching.until(lambda: watching.path("tree/inner/file") in watching.watcher._running)
+        for _ in range(2):
+            watching.watcher.renew({})
+            watching.want("cookie")
+            watching.want("tree", explicit=True)
+            watching.news()
+            await watching.until(lambda: not watching.watcher.is_surveying)
+        watching.watcher.program_is_up()
+        await_tick()
+        (top / "tree" / "inner" / "file").write_text("2")
+        (top / "tree" / "inner" / "new").write_text("2")
+        watching.news("tree/inner/file", "tree/inner/new")
+        assert await watching.changes() == {"tree/inner/file", "tree/inner/new"}
+
+    run(test)
+
+
+def test_what_a_run_has_not_come_to_want_is_kept(run, top):
+    async def test(watching):
+        (top / "tree").mkdir()
+        watching.want("tree", explicit=True)
+        for _ in range(3):
+            watching.watcher.renew({}, was_complete=False)
+            watching.want("cookie")
+            watching.news()
+            await watching.until(lambda: not watching.watcher.is_surveying)
+        watching.watcher.program_is_up()
+        (top / "tree" / "new").write_text("1")
+        watching.news("tree/new")
+        assert "tree/new" in await watching.changes()
 
     run(test)
 

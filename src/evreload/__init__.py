@@ -113,8 +113,8 @@ def watch(path: str | os.PathLike[str]) -> None:
     """Watch one more file, or everything beneath a directory.
 
     A *path* that does not exist is watched for; a relative one is taken from the current
-    directory, an empty one ignored. A file may be read before this call: what is saved after the
-    program began counts. In a directory each edit, creation, deletion and renaming
+    directory, an empty one ignored. A file may be read before this call: what is saved since Python
+    opened it counts. In a directory each edit, creation, deletion and renaming
     counts, except under ``.git`` and the like, in ``__pycache__``, and of editors' temporary
     files.
 
@@ -180,7 +180,7 @@ def bind_sockets(
     if None, of the socket *family*, unless 0; *flags* are for `socket.getaddrinfo`. The next run
     gets the same sockets for the same arguments. What it does not ask for within ten seconds is
     closed, and at once if it binds that port in another way. Port 0 is bound anew each time.
-    Under the command all other listening sockets are kept anyway. Raises OSError if the address
+    Under the command all other listening TCP sockets are kept anyway. Raises OSError if the address
     cannot be bound, ValueError if *reuse_port* is not supported.
     """
     return _story().bind_sockets(port, address, family, backlog, flags, reuse_port)

@@ -1,6 +1,6 @@
 """The program as an author: which files it has written itself, and which of those it runs.
 
-Any thread tells, the loop's asks. Imported into the program itself, so it imports next to nothing.
+Any thread. Imported into the program itself, so it imports next to nothing.
 """
 
 from __future__ import annotations

@@ -95,6 +95,9 @@ class Handover:
         self._suspects[path] = tried if may_be_own or tried[-1:] == [content] else []
         return False
 
+    def _tries(self, path: str) -> list[str]:
+        return self._suspects.get(path) or self._excused.get(path, [])
+
     def pass_on(
         self,
         changes: Iterable[str],
@@ -110,10 +113,7 @@ class Handover:
         some of it is left out.
         """
         changed = sorted(changes)[:MOST_PATHS]
-        tried = {
-            path: [*self._suspects.get(path, ()), content_hash(path)][-MOST_TRIES:]
-            for path in changed
-        }
+        tried = {path: [*self._tries(path), content_hash(path)][-MOST_TRIES:] for path in changed}
         tried = {**tried, **{path: t for path, t in self._excused.items() if path not in tried}}
         watched = list(watched)[:MOST_PATHS]
         while True:

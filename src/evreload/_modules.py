@@ -31,6 +31,8 @@ TICK = 10_000_000  # nanoseconds
 # To ask each of thousands of modules again, for every new one, would hold up the loop.
 ENOUGH = 100  # modules in a row that were asked before: the others were, too
 
+MOST_OPENED = 1000  # files to remember the reading of
+
 SPAWNS = ("subprocess.Popen", "os.posix_spawn", "os.fork", "os.forkpty", "os.system")
 WRITING = os.O_WRONLY | os.O_RDWR
 # Where Python's own loaders are from: of files, of bytecode, of archives, of what is built in.
@@ -58,6 +60,7 @@ class Imports:
         self._missed: set[str] = set()
         self._compiled: dict[str, int] = {}
         self.author = Author()
+        self._opened: dict[str, int] = {}  # by the program, to read them; the latest come last
         self._has_started = False
         self._listeners: dict[str, Listener | None] = {
             "exec": self._on_exec,
@@ -125,14 +128,21 @@ class Imports:
         for path in reversed(found):
             yield path, unknown
 
-    def read_since(self, path: str, began: int) -> int:
-        """Return since when the program, which *began* then, may have read *path*.
+    def read_at(self, path: str) -> int:
+        """Return when the program last opened *path* to read it, or now: it is about to.
 
-        As it starts it may do so before it asks for it to be watched, unless it has written it.
+        Also if it may have written the file itself.
         """
-        if self._has_started or os.path.isdir(path) or self.author.may_have_written(path):
-            return time.time_ns()
-        return began
+        now = time.time_ns()
+        if self.author.may_have_written(path):
+            return now
+        name = os.path.basename(path)
+        opened = [(one, read) for one, read in list(self._opened.items()) if one.endswith(name)]
+        try:
+            reads = [read - TICK for one, read in opened if absolute(one) == path]
+        except OSError:  # the working directory was removed
+            return now
+        return reads[-1] if reads else now
 
     def has_started(self) -> None:
         """Take no interest any more in what the program writes, but for code: it is up."""
@@ -179,6 +189,15 @@ class Imports:
             self._ran(name)
         if type(flags) is int and flags & WRITING:
             self._write(name)
+        elif not name.endswith(CODE):
+            self._note_opened(name)
+
+    def _note_opened(self, name: str) -> None:
+        """Note that a file is about to be read, which the program may ask to be watched."""
+        self._opened.pop(name, None)
+        self._opened[name] = time.time_ns()
+        if len(self._opened) > MOST_OPENED:
+            del self._opened[next(iter(self._opened))]
 
     def _on_rename(self, arguments: tuple[Any, ...]) -> None:
         if type(arguments[1]) is str:

@@ -139,7 +139,7 @@ class Reloader:
         """Watch *path*, an absolute one, and all beneath it if it is a directory."""
         if path not in self._asked:
             self._asked[path] = None
-            self._lookout.want(path, self._imports.read_since(path, self.handover.since))
+            self._lookout.want(path, self._imports.read_at(path))
 
     def bind_sockets(self, port: int, *arguments: Any) -> list[socket]:
         """Bind sockets that the next run will have, too."""

@@ -21,7 +21,7 @@ MOST_AT_ONCE = 1 << 16  # bytes read at one go
 
 # From the program.
 FILE = "file"  # when it was read (nanoseconds since the epoch), its path, the hash of its source
-WATCH = "watch"  # when it was asked for, a path
+WATCH = "watch"  # when it was read, or asked for; a path
 WROTE = "wrote"  # a path the program opened for writing as it started
 SPAWNED = "spawned"  # the program ran another as it started
 BOUND = "bound"  # when the program bound a socket to an address (time.monotonic, in seconds)

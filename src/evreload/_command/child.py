@@ -110,8 +110,7 @@ class Child:
             time.sleep(3600)
 
     def watch(self, path: str) -> None:
-        since = self._imports.read_since(path, self._imports.began)
-        self._pipes.report(channel.WATCH, str(since), path)
+        self._pipes.report(channel.WATCH, str(self._imports.read_at(path)), path)
 
     def bind_sockets(self, port: int, *arguments: Any) -> list[socket]:
         """Bind as Tornado does: the parent keeps whatever listens."""

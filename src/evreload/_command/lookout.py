@@ -57,9 +57,12 @@ class Lookout:
         self._watcher.survey()
         self._mailbox.open()
 
-    def begin_run(self, run: Run, stale: Changes) -> None:
-        """Look out for another *run*, or one begun again, which knows what was found `stale`."""
-        self._watcher.renew(stale)
+    def begin_run(self, run: Run, stale: Changes, *, was_complete: bool) -> None:
+        """Look out for another *run*, or one begun again, which knows what was found `stale`.
+
+        *was_complete* tells whether the one before has told of all that it wants.
+        """
+        self._watcher.renew(stale, was_complete=was_complete)
         self._gitignore.forget()
         self._want_by_options(run.since)
         self._watcher.keep(run.loaded)

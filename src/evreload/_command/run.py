@@ -57,7 +57,9 @@ class Run:
         self.since = time.time_ns()
         self.status: int | None = None  # as os.waitstatus_to_exitcode gives it
         self.wishes: dict[int, float] = {}  # seconds, beyond the grace, to prepare for the end
+        self.cause = 0.0  # when that happened which it is for; by time.monotonic
         self.is_up = False
+        self.is_complete = False  # it has come so far, or to its proper end, and told all it wants
         self.is_serving = False
         self.has_hung_up = False  # it can tell no more, though it may run on
         self.said_goodbye = False

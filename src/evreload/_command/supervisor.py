@@ -33,6 +33,7 @@ from .standby import Standby
 
 STARTING = 2.0  # seconds after which a program that binds no socket counts as up
 CLAIMING = 2.0  # seconds the program has to bind another address after each one
+SERVING_ELSEWHERE = 10.0  # seconds it has for that after it has bound one that can't be kept
 STANDBY_DELAY = 0.2  # seconds; the program goes first
 INTERRUPTED = 128 + signal.SIGINT
 EVERYBODYS = 0.05  # seconds in which a signal that ended the program, and is meant for us, comes
@@ -154,8 +155,10 @@ class Supervisor:
             return
         run.is_serving = True
         self._is_up(run)
+        if not self._claiming:  # none of those that can be kept
+            self._drop_unclaimed_in(SERVING_ELSEWHERE)
         if self._handover.generation:
-            elapsed = since - self._cause
+            elapsed = since - run.cause
             warm = " (warm)" if run.loaded else ""
             logger.info("serving again after %.0f ms%s", elapsed * 1000, warm)
 
@@ -163,6 +166,7 @@ class Supervisor:
         if run is not self._run or run.is_up:
             return
         run.is_up = True
+        run.is_complete = not run.status  # it runs, or has succeeded
         asyncio.get_running_loop().call_later(STANDBY_DELAY, self._stand_by, run)
         # What it wrote as it ended is older than the end, though the clock of files be behind.
         self._lookout.program_is_up(None if run.status is None else time.time_ns())
@@ -172,12 +176,16 @@ class Supervisor:
     def _serve(self, service: socket) -> None:
         """Keep and hand out sockets; once no more are asked for, close those left over."""
         if self._shelf.serve(service):
-            self._stop_claiming()
-            self._claiming = asyncio.get_running_loop().call_later(CLAIMING, self._drop_unclaimed)
+            self._drop_unclaimed_in(CLAIMING)
+
+    def _drop_unclaimed_in(self, seconds: float) -> None:
+        self._stop_claiming()
+        self._claiming = asyncio.get_running_loop().call_later(seconds, self._drop_unclaimed)
 
     def _stop_claiming(self) -> None:
         if self._claiming:
             self._claiming.cancel()
+            self._claiming = None
 
     def _drop_unclaimed(self) -> None:
         if self._run.status is None:
@@ -310,11 +318,12 @@ class Supervisor:
         except OSError:
             run.close()
             raise
+        run.cause = self._cause
         before, self._run = self._run, run
         self._attend(run)
         before.close()
         self._ending.begin_run()
-        self._lookout.begin_run(run, stale)
+        self._lookout.begin_run(run, stale, was_complete=before.is_complete)
 
     def _protect(self) -> None:
         program = [self._run.pid] if self._run.status is None else []
@@ -338,12 +347,14 @@ class Supervisor:
     def _renew_in_place(self, run: Run) -> None:
         """Begin another generation, as the program has by itself, a moment ago."""
         logger.info("restarting server")
-        self._cause = time.monotonic()
+        run.cause = time.monotonic()
         self._await_start(run)
         stale = self._lookout.stale()
         late = changed_since(run.since, stale)  # after that it may have read them, or not
         self._next_generation({}, run.since, most=run.most_told)
-        self._lookout.begin_run(run, {path: stale[path] for path in stale if path not in late})
+        known = {path: stale[path] for path in stale if path not in late}
+        self._lookout.begin_run(run, known, was_complete=run.is_complete)
+        run.is_complete = False
         self._lookout.look_at(late)
 
     async def _stop_everything(self, status: int) -> None:

@@ -85,10 +85,6 @@ class Routes:
         """Whether a change of *entry* may send routes another way."""
         return entry in self.entries or entry in self._junctions
 
-    def is_open(self, directory: str) -> bool:
-        """Whether everything in *directory* matters."""
-        return self.entries.get(directory, ()) is None
-
     def _follow(self, directory: str) -> str | None:
         """Return the real path of *directory*, or None if there is none yet; arm the way."""
         if directory in self._real:

@@ -1,6 +1,6 @@
 """What lies in the directories that are wanted with all there is in them.
 
-The owner's thread. Everything goes by its real path, by which the observers tell of it.
+The owner's thread. All that is in them goes by its real path, by which the observers tell of it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ class Trees:
         self._left_out = left_out
         self._since: dict[str, int] = {}
         self._scanned: set[str] = set()  # directories whose entries are all known
+        self._open: set[str] = set()  # these, by their real paths
         self._tops: set[tuple[str, str]] = set()  # the names of trees, and where these lead
 
     def __contains__(self, path: str) -> bool:
@@ -33,6 +34,10 @@ class Trees:
         """Whether all that is in *directory* is known."""
         return directory in self._scanned
 
+    def is_open(self, directory: str) -> bool:
+        """Whether all that appears in *directory*, by its real path, is wanted."""
+        return directory in self._open
+
     def enter(self, path: str) -> None:
         """Take in what has appeared in a tree: the program does not know it."""
         self._since[path] = NEW
@@ -43,8 +48,10 @@ class Trees:
         It is wanted *since* then, or new if the directory was scanned before. *real* is where
         the directory really is, if it is there.
         """
-        if real and is_top:
-            self._tops.add((directory, real))
+        if real:
+            self._open.add(real)
+            if is_top:
+                self._tops.add((directory, real))
         try:
             paths = [entry.path for entry in os.scandir(real)] if real else []
         except OSError:
@@ -58,17 +65,21 @@ class Trees:
         """Forget what is gone: should it come again, it is new."""
         del self._since[path]
         self._scanned.discard(path)
+        self._open.discard(path)
 
     def leave_all_but(self, names: Iterable[str]) -> list[str]:
         """Forget what lies in no tree of these *names*, or lay where one led; return all that."""
         tops = {(name, os.path.realpath(name)) for name in names}
-        left = [name for name, _ in self._tops - tops]
-        if left:
-            self._tops &= tops
-            self._scanned.difference_update(left)
-            kept = tuple(os.path.join(real, "") for _, real in self._tops)
-            outside = [path for path in self._since if not path.startswith(kept)]
-            for path in outside:
-                self.forget(path)
-            left += outside
-        return left
+        gone = self._tops - tops
+        if not gone:
+            return []
+        self._tops &= tops
+        kept = tuple(os.path.join(real, "") for _, real in self._tops)
+        left = [path for path in self._since if not path.startswith(kept)]
+        for path in left:
+            self.forget(path)
+        # One that lies in another is a part of that, as before.
+        self._open -= {real for _, real in gone} - self._since.keys()
+        names = {name for name, _ in gone} - self._since.keys()
+        self._scanned -= names
+        return [*left, *names]

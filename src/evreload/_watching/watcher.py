@@ -117,19 +117,20 @@ class Watcher:
         """Take what changes from now on, or *at* some time, for a change, whoever made it."""
         self._suspects.program_is_up(at, {*self._todo, *self._candidates})
 
-    def renew(self, stale: Changes) -> None:
+    def renew(self, stale: Changes, *, was_complete: bool = True) -> None:
         """Begin with a new run of the program, which will say anew what it wants.
 
-        *stale* is what `stale` has found just before.
-
-        What the run before wanted is kept until the next: this one may fail before it gets there.
+        *stale* is what `stale` has found just before. What the run before wanted is kept until
+        the next: this one may fail before it gets there. If that one *was_complete*, and has told
+        of all that it wants, what it did not want is forgotten.
         """
-        for path in self._wanted.keys() - self._by_this_run:
-            del self._wanted[path]
-            if path not in self._trees:
-                self._forget(path)
+        if was_complete:
+            for path in self._wanted.keys() - self._by_this_run:
+                del self._wanted[path]
+                if path not in self._trees:
+                    self._forget(path)
+            self._leave_trees()
         self._by_this_run.clear()
-        self._leave_trees()
         for path in (stale.keys() | self._candidates) & self._running.keys():
             now = self._running[path] = stale.get(path, self._running[path])
             self._forget_if_gone(path, now)
@@ -203,7 +204,7 @@ class Watcher:
         touched = {path for path in self._routes.meant_by(entry) if path in self._running}
         if entry in self._running:
             touched.add(entry)
-        elif self._routes.is_open(os.path.dirname(entry)) and not self._left_out(entry):
+        elif self._trees.is_open(os.path.dirname(entry)) and not self._left_out(entry):
             self._trees.enter(entry)
             self._running.setdefault(entry, None)
             touched.add(entry)
