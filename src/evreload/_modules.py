@@ -145,7 +145,10 @@ class Imports:
         return reads[-1] if reads else now
 
     def has_started(self) -> None:
-        """Take no interest any more in what the program writes, but for code: it is up."""
+        """Take no interest any more in what the program writes, but for code.
+
+        It is up; or it may have written anything by now.
+        """
         self._has_started = True
         for event in SPAWNS:
             self._listeners.pop(event, None)
