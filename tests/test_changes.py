@@ -100,6 +100,37 @@ def test_what_the_program_writes_by_c_and_then_watches(app, way):
 
 
 @WAYS
+def test_what_the_program_reads_and_writes_and_then_watches(app, way):
+    body = """
+    import asyncio, logging, os, sys, time
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stdout)
+    import evreload
+    async def main():
+        evreload.start()
+        print("up", flush=True)
+        while not os.path.exists("go"):
+            await asyncio.sleep(0.01)
+        open("state").read()
+        with open("state", "w") as file:
+            print(time.time_ns(), file=file)
+        evreload.watch("state")
+        print("watched", flush=True)
+        await asyncio.Event().wait()
+    asyncio.run(main())
+    """
+    app.write("state")
+    app.write("app.py", body)
+    app.start(*way, "app.py")
+    app.armed()
+    app.write("go")
+    app.line("watched")
+    await_tick()
+    app.write("app.py", "print('ended', flush=True)")
+    app.line("ended")
+    assert app.count("restarting server") == 1, app.output
+
+
+@WAYS
 def test_what_is_saved_after_it_was_read_and_before_it_is_watched(app, way):
     body = """
     import asyncio, os, time

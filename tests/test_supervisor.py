@@ -778,10 +778,12 @@ def test_the_front_door_tells_the_same(app):
     app.line("2")
 
 
-def test_runs_that_fail_before_they_ask_for_a_directory_do_not_forget_it(app):
-    body = """
+@pytest.mark.parametrize("after", [0, 2.5])
+def test_runs_that_fail_before_they_ask_for_a_directory_do_not_forget_it(app, after):
+    body = f"""
     import evreload, helper, time
     if open("conf/settings").read() == "broken":
+        time.sleep({after})
         raise SystemExit("broken settings")
     evreload.watch("conf")
     print("ready", helper.VALUE, flush=True)

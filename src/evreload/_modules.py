@@ -32,6 +32,7 @@ TICK = 10_000_000  # nanoseconds
 ENOUGH = 100  # modules in a row that were asked before: the others were, too
 
 MOST_OPENED = 1000  # files to remember the reading of
+WRITTEN = 0  # instead of when that was
 
 SPAWNS = ("subprocess.Popen", "os.posix_spawn", "os.fork", "os.forkpty", "os.system")
 WRITING = os.O_WRONLY | os.O_RDWR
@@ -60,7 +61,7 @@ class Imports:
         self._missed: set[str] = set()
         self._compiled: dict[str, int] = {}
         self.author = Author()
-        self._opened: dict[str, int] = {}  # by the program, to read them; the latest come last
+        self._opened: dict[str, int] = {}  # by the program, and when; the latest come last
         self._has_started = False
         self._listeners: dict[str, Listener | None] = {
             "exec": self._on_exec,
@@ -129,20 +130,20 @@ class Imports:
             yield path, unknown
 
     def read_at(self, path: str) -> int:
-        """Return when the program last opened *path* to read it, or now: it is about to.
+        """Return when the program last opened the file *path* to read it, or now: it is about to.
 
         Also if it may have written the file itself.
         """
         now = time.time_ns()
-        if self.author.may_have_written(path):
+        if os.path.isdir(path) or self.author.may_have_written(path):
             return now
         name = os.path.basename(path)
         opened = [(one, read) for one, read in list(self._opened.items()) if one.endswith(name)]
         try:
-            reads = [read - TICK for one, read in opened if absolute(one) == path]
+            reads = [read for one, read in opened if absolute(one) == path]
         except OSError:  # the working directory was removed
             return now
-        return reads[-1] if reads else now
+        return reads[-1] - TICK if reads and WRITTEN not in reads else now
 
     def has_started(self) -> None:
         """Take no interest any more in what the program writes, but for code.
@@ -192,13 +193,13 @@ class Imports:
             self._ran(name)
         if type(flags) is int and flags & WRITING:
             self._write(name)
-        elif not name.endswith(CODE):
-            self._note_opened(name)
+        elif "__pycache__" not in name:
+            self._note_opened(name, time.time_ns())
 
-    def _note_opened(self, name: str) -> None:
-        """Note that a file is about to be read, which the program may ask to be watched."""
-        self._opened.pop(name, None)
-        self._opened[name] = time.time_ns()
+    def _note_opened(self, name: str, read: int) -> None:
+        """Note when a file was *read* which the program may ask to be watched, or WRITTEN."""
+        before = self._opened.pop(name, read)
+        self._opened[name] = WRITTEN if before == WRITTEN else read
         if len(self._opened) > MOST_OPENED:
             del self._opened[next(iter(self._opened))]
 
@@ -207,8 +208,10 @@ class Imports:
             self._write(arguments[1])
 
     def _write(self, name: str) -> None:
-        is_cache = "__pycache__" in name  # of which Python writes as many as it imports
-        if not is_cache and (not self._has_started or name.endswith(CODE)):
+        if "__pycache__" in name:  # Python writes as many as it imports
+            return
+        self._note_opened(name, WRITTEN)
+        if not self._has_started or name.endswith(CODE):
             path = absolute(name)
             self.author.note_written(path)
             self._wrote(path)

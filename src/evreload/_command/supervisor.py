@@ -166,7 +166,7 @@ class Supervisor:
         if run is not self._run or run.is_up:
             return
         run.is_up = True
-        run.is_complete = not run.status  # it runs, or has succeeded
+        run.is_complete = True
         asyncio.get_running_loop().call_later(STANDBY_DELAY, self._stand_by, run)
         # What it wrote as it ended is older than the end, though the clock of files be behind.
         self._lookout.program_is_up(None if run.status is None else time.time_ns())
@@ -230,6 +230,7 @@ class Supervisor:
             self._finish(0)
         else:
             self._is_up(run)
+            run.is_complete = run.status == 0  # though it was up before it failed
             asyncio.get_running_loop().call_later(EVERYBODYS, self._tell_of_end, run)
 
     def _tell_of_end(self, run: Run) -> None:

@@ -78,8 +78,8 @@ class Trees:
         left = [path for path in self._since if not path.startswith(kept)]
         for path in left:
             self.forget(path)
-        # One that lies in another is a part of that, as before.
-        self._open -= {real for _, real in gone} - self._since.keys()
-        names = {name for name, _ in gone} - self._since.keys()
-        self._scanned -= names
-        return [*left, *names]
+        # One that lies in another is a part of that, as before, unless it is a link.
+        still_open = self._since.keys() | {real for _, real in self._tops}
+        self._open -= {real for _, real in gone} - still_open
+        self._scanned -= {name for name, real in gone if name != real or name not in self._since}
+        return [*left, *({name for name, _ in gone} - self._since.keys())]
