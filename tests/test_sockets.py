@@ -1015,8 +1015,9 @@ def test_what_was_bound_to_a_free_port_is_known_to_be_kept_by_nobody():
     keeper = Keeper(theirs.detach(), lambda: None, may_claim=False)
     udp = socket.socket(type=socket.SOCK_DGRAM)
     with ours, keeper._service, udp, socket.socket() as free, socket.socket() as tcp:
-        keeper.bind(udp, ("127.0.0.1", 0))
-        keeper.bind(tcp, udp.getsockname())
+        at_both = ("127.0.0.1", free_port())
+        keeper.bind(udp, at_both)
+        keeper.bind(tcp, at_both)
         keeper.bind(free, ("127.0.0.1", 0))
         assert keeper.unkept() == [free.getsockname()]
 
