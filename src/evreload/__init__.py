@@ -113,10 +113,9 @@ def watch(path: str | os.PathLike[str]) -> None:
     """Watch one more file, or everything beneath a directory.
 
     A *path* that does not exist is watched for; a relative one is taken from the current
-    directory, an empty one ignored. A file may be read before this call: what is saved since Python
-    opened it counts. In a directory each edit, creation, deletion and renaming
-    counts, except under ``.git`` and the like, in ``__pycache__``, and of editors' temporary
-    files.
+    directory, an empty one ignored. A file may be read before this call: what is saved since
+    Python opened it counts. In a directory each edit, creation, deletion and renaming counts,
+    except under ``.git`` and the like, in ``__pycache__``, and of editors' temporary files.
 
     Raises TypeError if *path* is no path. The contract for files is that of
     `tornado.autoreload.watch`.

@@ -126,12 +126,10 @@ def _is_busy(connection: Any) -> bool:
 
 def _endless() -> Iterator[Any]:
     """Yield the streams of answers that never end."""
-    module = sys.modules.get("tornado.web")
-    if module:
+    handler = getattr(sys.modules.get("tornado.web"), "RequestHandler", None)
+    if handler:
         for thing in gc.get_objects():
-            if issubclass(type(thing), module.RequestHandler) and not getattr(
-                thing, "_finished", True
-            ):
+            if issubclass(type(thing), handler) and not getattr(thing, "_finished", True):
                 kind = thing._headers.get("Content-Type", "")
                 if kind.startswith(EVENTS) and thing.request.connection:
                     yield thing.request.connection.stream

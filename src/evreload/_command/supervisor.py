@@ -60,7 +60,7 @@ class Supervisor:
         self._ending = Ending(options, self._spared)
         self._starting: asyncio.TimerHandle | None = None
         self._claiming: asyncio.TimerHandle | None = None
-        self._cause = 0.0  # when that happened which the present run is for; by time.monotonic
+        self._cause = 0.0  # when that happened which the next run is for; by time.monotonic
         self._interrupted = 0.0  # when; by time.monotonic
 
     def run(self) -> int:
@@ -163,7 +163,7 @@ class Supervisor:
             logger.info("serving again after %.0f ms%s", elapsed * 1000, warm)
 
     def _is_up(self, run: Run) -> None:
-        if run is not self._run or run.is_up:
+        if run.is_up:
             return
         run.is_up = True
         run.is_complete = True
@@ -309,8 +309,9 @@ class Supervisor:
             self._standby.close()
         since = time.time_ns()  # what is saved from here on, the next run may not know
         stale = self._lookout.stale()
-        forget_bytecode({**changes, **stale})
-        run = self._standby.take({**changes, **stale})
+        outdated = {**changes, **stale}
+        forget_bytecode(outdated)
+        run = self._standby.take(outdated)
         saved = {path: now for path, now in stale.items() if now}
         told = self._next_generation({**changes, **saved}, since, most=run.most_told)
         _process.rewind_input()

@@ -304,9 +304,9 @@ class Watcher:
         return want.since if want else self._trees.since(path)
 
     def _is_tree(self, path: str) -> bool:
-        return self._is_top(path) or (
-            path in self._trees and not os.path.islink(path)  # or links would lead astray
-        )
+        if self._is_top(path):
+            return True
+        return path in self._trees and not os.path.islink(path)  # or links would lead astray
 
     def _is_top(self, path: str) -> bool:
         return path in self._wanted and self._wanted[path].explicit
