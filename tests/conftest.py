@@ -30,7 +30,7 @@ from pathlib import Path
 import pytest
 
 from evreload._command.family import kill_all, marked
-from evreload._files import file_time
+from evreload._common.filestat import file_time
 
 # What is ignored is inherited: where this runs in the background, nobody could press Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)

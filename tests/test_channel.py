@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evreload._command.channel import Records, pack
+from evreload._common.protocol import Records, pack
 
 RECORDS = [
     ("prepared",),

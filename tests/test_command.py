@@ -398,7 +398,7 @@ def test_help_fits_on_a_screen_and_shows_three_examples(here):
 def test_where_there_is_no_supervisor_the_program_runs_in_this_process(app):
     app.write(
         "elsewhere/command.py",
-        "import evreload._process; evreload._process.CAN_SUPERVISE = False; evreload.main()",
+        "import evreload._process; evreload._common.process.CAN_SUPERVISE = False; evreload.main()",
     )
     app.write("config.py")  # found where the command is given, as under the supervisor
     app.write("sub/app.py", "import helper, config; print('ready', helper.VALUE, flush=True)")

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from evreload import _console
+from evreload._common import log as _console
 
 
 @pytest.fixture

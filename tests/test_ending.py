@@ -149,7 +149,7 @@ def test_who_does_not_answer_is_not_waited_for_for_long(monkeypatch):
 
 def test_who_waits_for_a_signal_gets_none_but_to_stop(monkeypatch):
     """Unless it listens: it would go on after `signal.pause`."""
-    from evreload import _process
+    from evreload._common import process as _process
 
     monkeypatch.setattr(_process, "awaits_signal", lambda pid: True)
     assert told(has_bound=False) == []

@@ -8,8 +8,8 @@ import py_compile
 
 import pytest
 
-from evreload import _files
-from evreload._files import (
+from evreload._common import filestat as _files
+from evreload._common.filestat import (
     changed_since,
     compile_error,
     content_hash,

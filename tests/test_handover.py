@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from evreload._handover import MOST_PATHS, MOST_TRIES, VARIABLE, Handover
+from evreload._common.run_info import MOST_PATHS, MOST_TRIES, VARIABLE, Handover
 
 FIRST = Handover(0, (), 0, {})
 

@@ -13,8 +13,9 @@ import types
 import pytest
 from conftest import until
 
-from evreload import _origin, _process
-from evreload._origin import split
+from evreload._common import process as _process
+from evreload._common import startup as _origin
+from evreload._common.startup import split
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")

@@ -8,9 +8,9 @@ import signal
 
 import pytest
 
-from evreload import _process
-from evreload._command.channel import pack
 from evreload._command.run import Run, cold
+from evreload._common import process as _process
+from evreload._common.protocol import pack
 from evreload._settings import Options
 
 WRITER = """

@@ -845,7 +845,10 @@ def test_reload_begins_again_in_the_same_process_with_its_environment(app):
 @pytest.mark.parametrize(
     ("obstacle", "said"),
     [
-        ("evreload._origin.EXECUTABLE = '/nowhere'", "the interpreter /nowhere is not there"),
+        (
+            "evreload._common.startup.EXECUTABLE = '/nowhere'",
+            "the interpreter /nowhere is not there",
+        ),
         ("os.environ['X'] = 'x' * 10**7", "[Errno 7] Argument list too long"),
     ],
     ids=["no interpreter", "no room"],

@@ -630,8 +630,8 @@ def test_sockets_are_kept(app):
 
 
 def test_it_is_refused_elsewhere_in_one_sentence(monkeypatch, capsys, tmp_path):
-    from evreload import _process
     from evreload._command import line
+    from evreload._common import process as _process
 
     monkeypatch.setattr(_process, "CAN_FORK", False)
     (tmp_path / "app.py").touch()

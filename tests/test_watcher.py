@@ -12,7 +12,7 @@ import time
 import pytest
 from conftest import await_tick
 
-from evreload._author import Author
+from evreload._common.own_writes import Author
 from evreload._watching import git, settling, watcher
 from evreload._watching.observers import EVERYWHERE, News
 from evreload._watching.watcher import Want, Watcher

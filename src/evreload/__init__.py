@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from os import environ
 
-from . import _origin as _origin  # before the program changes what it tells
+from ._common import startup as _origin  # before the program changes what it tells
 
 TYPE_CHECKING = False  # `typing` costs 2 ms
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from ._console import name_some
-from ._files import compile_error
+from ._common.filestat import compile_error
+from ._common.log import name_some
 from ._watching.watcher import Changes
 
 logger = logging.getLogger("evreload")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tornado.ioloop import IOLoop
 
-    from ._handover import Handover
+    from ._common.run_info import Handover
     from ._settings import Settings
     from ._watching.observers import News, Observers
     from ._watching.watcher import Changes, Want, Watcher

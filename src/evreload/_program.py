@@ -138,12 +138,12 @@ def _main() -> None:
     if not sys.flags.safe_path:
         del sys.path[0]  # this file's directory
     evreload = _import_ourselves()
-    target = evreload._origin.TARGET
-    if mode == evreload._process.ALONE:
+    target = evreload._common.startup.TARGET
+    if mode == evreload._common.process.ALONE:
         _run_alone(evreload, target)
-    elif mode == evreload._process.PLAINLY:
+    elif mode == evreload._common.process.PLAINLY:
         run(target)
-    elif evreload._process.program_of(mode):
+    elif evreload._common.process.program_of(mode):
         evreload._become_child(mode).hear()
         run(target)
     else:
@@ -193,7 +193,7 @@ def _run_as_child(evreload: Any, mode: str, target: list[str]) -> None:
     here = _directory()
     if not sys.flags.safe_path and here and here not in sys.path:
         sys.path.append(here)  # as tornado.autoreload's wrapper, whose tests want it
-    is_forked = mode.startswith(evreload._process.FORKS)
+    is_forked = mode.startswith(evreload._common.process.FORKS)
     if is_forked:
         set_up(target)
         mode = evreload._serve_forks(mode)  # returns in each program that it forks
@@ -221,7 +221,7 @@ def _import_ourselves() -> ModuleType:
     above = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     sys.path.insert(0, above)
     try:
-        import evreload._process
+        import evreload._common.process
     finally:
         sys.path.remove(above)
     return evreload

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING
 
 from tornado.ioloop import IOLoop
 
-from . import _origin, _process, _workers
-from ._console import KEPT, WAITING, name_some
+from . import _workers
+from ._common import process as _process
+from ._common import startup as _origin
+from ._common.log import KEPT, WAITING, name_some
 from ._grace import Grace
 from ._hooks import Hooks, is_interrupted
 from ._lookout import Lookout
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
     from ._broken import Broken
     from ._carried import Carried
-    from ._handover import Handover
+    from ._common.run_info import Handover
     from ._hooks import Hook
     from ._settings import Settings
     from ._watching.watcher import Changes
@@ -123,7 +125,7 @@ class Reloader:
     @functools.cached_property
     def handover(self) -> Handover:
         """What the run before has told."""
-        from ._handover import Handover
+        from ._common.run_info import Handover
 
         return Handover.received(_origin.PROCESS, _origin.STARTED)
 
@@ -252,8 +254,8 @@ class Reloader:
 
     def _restart(self, changes: Changes) -> None:
         """Run the hooks and begin again: in one step, or a hook that stops the loop ends it."""
-        from ._files import file_time, forget_bytecode
-        from ._handover import VARIABLE
+        from ._common.filestat import file_time, forget_bytecode
+        from ._common.run_info import VARIABLE
 
         if changes:
             logger.info("%s modified; restarting server", name_some(changes))

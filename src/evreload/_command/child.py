@@ -12,11 +12,12 @@ import os
 import sys
 import time
 
-from .. import _origin, _process
+from .._common import process as _process
+from .._common import protocol as channel
+from .._common import startup as _origin
+from .._common.protocol import Pipes
 from .._hooks import Hooks
 from .._modules import CODE, absolute, imported, traceback_files
-from . import channel
-from .channel import Pipes
 from .preparation import FOR_HOOKS, FOR_REQUESTS, FOR_SOCKETS, Preparation
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
@@ -25,10 +26,10 @@ if TYPE_CHECKING:
     from socket import socket
     from typing import Any, NoReturn
 
-    from .._handover import Handover
+    from .._common.protocol import Record
+    from .._common.run_info import Handover
     from .._hooks import Hook
     from .._modules import Imports
-    from .channel import Record
 
 MOST_WRITES = 100  # reported one by one; a program that writes more may have written anything
 VARIABLE = "EVRELOAD_RUN"  # as in _handover, which imports too much
@@ -89,7 +90,7 @@ class Child:
     def handover(self) -> Handover:
         """What the parent has told of this run."""
         if self._handover is None:
-            from .._handover import Handover
+            from .._common.run_info import Handover
 
             self._handover = Handover.received(self._parent, self._since)
         return self._handover
@@ -142,7 +143,7 @@ class Child:
         if reason := _process.interpreter_missing():
             _cannot_restart(reason)
             return
-        from .._files import changed_since, forget_bytecode
+        from .._common.filestat import changed_since, forget_bytecode
 
         forget_bytecode(changed_since(self._since, self._imports.files()))
         now = time.time_ns()
@@ -284,6 +285,6 @@ class Child:
 def _cannot_restart(reason: object) -> None:
     import logging  # which the program may do without
 
-    from .._console import KEPT
+    from .._common.log import KEPT
 
     logging.getLogger("evreload").error("cannot restart: %s; %s", reason, KEPT)

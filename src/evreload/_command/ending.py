@@ -13,12 +13,13 @@ import signal
 import time
 from collections.abc import Callable
 
-from .. import _console, _process
-from .._handover import MOST_PATHS
+from .._common import log as _console
+from .._common import process as _process
+from .._common import protocol as channel
+from .._common.protocol import Record
+from .._common.run_info import MOST_PATHS
 from .._settings import Options
 from .._watching.watcher import Changes
-from . import channel
-from .channel import Record
 from .family import descendants, family, kill_all, latecomers, send, strangers
 from .run import Run
 

@@ -13,10 +13,11 @@ import gc
 import os
 import sys
 
-from .. import _origin, _process
+from .._common import process as _process
+from .._common import protocol as channel
+from .._common import startup as _origin
+from .._common.protocol import Pipes
 from .._modules import absolute
-from . import channel
-from .channel import Pipes
 from .guard import Guard, Outside
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start

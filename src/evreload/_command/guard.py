@@ -9,7 +9,7 @@ import _thread
 import os
 import sys
 
-from .. import _origin
+from .._common import startup as _origin
 from .._modules import absolute
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start

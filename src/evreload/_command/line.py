@@ -16,7 +16,8 @@ from typing import Any, NoReturn
 
 import evreload
 
-from .. import _origin, _process
+from .._common import process as _process
+from .._common import startup as _origin
 from .._modules import absolute
 from .._settings import Options, number, poll_by_environment
 from .target import BadInput, check, rival
@@ -57,7 +58,7 @@ def _refuse(reason: object) -> NoReturn:
 
 
 def _supervise(options: Options) -> NoReturn:
-    from .._handover import VARIABLE
+    from .._common.run_info import VARIABLE
     from .family import Guardian
     from .run import cold
 
@@ -76,7 +77,7 @@ def _supervise(options: Options) -> NoReturn:
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     _process.adopt_orphans()
-    from .. import _console
+    from .._common import log as _console
     from .supervisor import Supervisor
 
     _console.configure(quiet=options.quiet, verbose=options.verbose)

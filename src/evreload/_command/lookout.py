@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 from tornado.ioloop import IOLoop
 
-from .._author import Author
+from .._common.own_writes import Author
 from .._mailbox import Mailbox
 from .._modules import is_source, other_form
 from .._settings import Options

@@ -11,10 +11,10 @@ import select
 import socket
 from collections.abc import Iterable
 
-from .. import _process
+from .._common import process as _process
+from .._common import protocol as channel
 from .._modules import source
 from .._watching.watcher import Want
-from . import channel
 from .family import family, kill_all
 from .guard import Outside
 from .run import PIPE_SIZE, Run

@@ -9,15 +9,15 @@ from __future__ import annotations
 import os
 import sys
 
-from .. import _process
-from . import channel
+from .._common import process as _process
+from .._common import protocol as channel
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
 if TYPE_CHECKING:
     import asyncio
 
+    from .._common.protocol import Pipes
     from .._hooks import Hooks
-    from .channel import Pipes
     from .sockets import Keeper
 
 GRACE = 1.0  # seconds for the requests of workers, if the parent has not said

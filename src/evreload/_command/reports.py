@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Callable
 from socket import socket
 
-from .._author import Author
-from .channel import Record
+from .._common.own_writes import Author
+from .._common.protocol import Record
 from .run import Run
 
 DELAY = 0.02  # seconds; what changes until then is noticed all the same

@@ -22,7 +22,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from .. import _process
+from .._common import process as _process
 
 KEEP = b"keep"  # with the listening descriptor
 CLAIM = b"claim"  # with the end of a socket pair for the answer

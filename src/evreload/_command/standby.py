@@ -10,9 +10,9 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Collection
 
+from .._common import protocol as channel
 from .._settings import Options
 from .._watching.watcher import Want
-from . import channel
 from .run import Run, cold
 from .warm import Warm
 

@@ -14,15 +14,17 @@ import time
 from collections.abc import Callable
 from socket import socket
 
-from .. import _console, _origin, _process
 from .._broken import Broken
-from .._files import changed_since, forget_bytecode
-from .._handover import Handover
+from .._common import log as _console
+from .._common import process as _process
+from .._common import protocol as channel
+from .._common import startup as _origin
+from .._common.filestat import changed_since, forget_bytecode
+from .._common.protocol import Record
+from .._common.run_info import Handover
 from .._modules import source
 from .._settings import Options
 from .._watching.watcher import Changes, Want
-from . import channel
-from .channel import Record
 from .ending import Ending
 from .family import Guardian
 from .lookout import Lookout

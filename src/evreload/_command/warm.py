@@ -15,9 +15,9 @@ import site
 import sysconfig
 from collections.abc import Callable, Collection
 
+from .._common.protocol import Record
 from .._settings import Options
 from .._watching.watcher import Want
-from .channel import Record
 from .guard import Outside
 from .preloader import Preloader
 from .run import Run

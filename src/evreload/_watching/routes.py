@@ -11,7 +11,7 @@ import enum
 import os
 from collections.abc import Iterator
 
-from .._files import look
+from .._common.filestat import look
 from .observers import Observers
 
 MOST_LINKS = 40  # as in the kernel; a longer chain leads nowhere

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from tornado.ioloop import IOLoop
 
-from .._files import look
+from .._common.filestat import look
 from . import git
 
 PATIENCE = 3.0  # seconds after which changes are acted upon, settled or not

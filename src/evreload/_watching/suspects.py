@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .._author import Author
-from .._files import Fingerprint, Status, file_time
+from .._common.filestat import Fingerprint, Status, file_time
+from .._common.own_writes import Author
 
 
 class Suspects:

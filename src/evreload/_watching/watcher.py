@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 from tornado.ioloop import IOLoop
 
-from .._author import Author
-from .._files import Fingerprint, Status, differing, look
+from .._common.filestat import Fingerprint, Status, differing, look
+from .._common.own_writes import Author
 from .observers import News, Observers
 from .patterns import Ignored, by_default
 from .routes import Routes

@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 
-from ..._files import Fingerprint, glance, look
+from ..._common.filestat import Fingerprint, glance, look
 from . import News
 
 logger = logging.getLogger("evreload")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from .. import _process
+from . import process as _process
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ TYPE_CHECKING = False  # `typing` costs 2 ms, and this module is part of `import
 if TYPE_CHECKING:
     from typing import Any
 
-RUNNER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_program.py")
+OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+RUNNER = os.path.join(OURS, "_program.py")
 
 # CPython's options that take a value, attached or in the next argument; see `python --help`.
 WITH_VALUE = "WX"

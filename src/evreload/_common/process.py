@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
-from . import _origin
+from . import startup as _origin
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def is_at(place: str | None) -> bool:
 def restart_under_command(options: list[str]) -> NoReturn:
     """Begin again as ``python -m evreload``, with *options*, and the program as its child."""
     python = [_origin.ARGUMENTS[0], *_origin.FLAGS]
-    restart({}, PLAINLY, [*python, "-m", __package__, *options, *_origin.TARGET])
+    restart({}, PLAINLY, [*python, "-m", "evreload", *options, *_origin.TARGET])
 
 
 CAN_SUPERVISE = sys.platform != "win32"  # there, a child can't be handed descriptors

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from ._files import content_hash
+from .filestat import content_hash
 
 VARIABLE = "EVRELOAD_RUN"
 MOST_PATHS = 200  # told to the next run
