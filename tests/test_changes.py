@@ -634,7 +634,7 @@ def test_a_file_system_delivers_no_events(app, run_with_events, kind):
     app.write("mounted/helper.py", "VALUE = 1")
     mount = f"1 1 0:1 / {app.path('mounted')} rw - {kind} server:/ rw"
     pretend = f"""
-from evreload._watching.observers import mounts
+from evreload._watch.observers import mounts
 mounts.read = lambda: mounts.Mounts({mount!r})
 sys.path.append('mounted')
 import helper

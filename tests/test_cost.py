@@ -22,7 +22,7 @@ import pytest
 from conftest import WAYS, idle, threads, until, works, write_modules
 
 from evreload._common.own_writes import Author
-from evreload._watching.watcher import Want, Watcher
+from evreload._watch.watcher import Want, Watcher
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="counts what /proc shows")
 

@@ -200,7 +200,7 @@ def test_every_obstacle_and_remedy_is_documented():
         and node.value.value
     ]
     assert said
-    from evreload._watching.observers import REMEDIES
+    from evreload._watch.observers import REMEDIES
 
     for text in [*said, *(part for remedy in REMEDIES.values() for part in remedy)]:
         assert text in page

@@ -19,7 +19,7 @@ from conftest import (
     write_modules,
 )
 
-from evreload._watching.git import _repository, at_work
+from evreload._watch.git_lock import _repository, at_work
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 
-from evreload._watching.gitignore import Gitignore
+from evreload._watch.gitignore import Gitignore
 
 
 def test_what_git_ignores_is_left_out(tmp_path):

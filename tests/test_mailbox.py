@@ -12,8 +12,8 @@ from queue import SimpleQueue
 import pytest
 from tornado.ioloop import IOLoop
 
-from evreload import _mailbox
-from evreload._mailbox import Mailbox
+from evreload._watch import event_queue as _mailbox
+from evreload._watch.event_queue import Mailbox
 
 DEADLINE = 60  # seconds
 

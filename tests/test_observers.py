@@ -21,9 +21,9 @@ from watchdog.events import (
     FileOpenedEvent,
 )
 
-from evreload._watching.observers import EVERYWHERE, News, Observers, mounts
-from evreload._watching.observers.native import Native
-from evreload._watching.observers.polling import Polling
+from evreload._watch.observers import EVERYWHERE, News, Observers, mounts
+from evreload._watch.observers.native import Native
+from evreload._watch.observers.polling import Polling
 
 DEADLINE = 60  # seconds
 CHECK_TIME = 0.02  # seconds
@@ -70,7 +70,7 @@ def died():
 
 @pytest.fixture
 def inotify(told, entries, died):
-    from evreload._watching.observers.inotify import Inotify
+    from evreload._watch.observers.inotify import Inotify
 
     inotify = Inotify(told.put, entries, died.set)
     yield inotify
@@ -209,7 +209,7 @@ class TestInotify:
         assert not any(map(os.get_inheritable, descriptors("inotify")))
 
     def test_stopped_it_leaves_nothing_open(self, told, entries):
-        from evreload._watching.observers.inotify import Inotify
+        from evreload._watch.observers.inotify import Inotify
 
         before = descriptors()
         Inotify(told.put, entries, lambda: told.put("died")).stop()
@@ -242,7 +242,7 @@ class TestInotify:
 
 @on_linux
 def test_that_it_was_stopped_is_no_news(told, entries, died, top):
-    from evreload._watching.observers.inotify import Inotify
+    from evreload._watch.observers.inotify import Inotify
 
     inotify = Inotify(told.put, entries, died.set)
     inotify.arm(str(top))
@@ -467,7 +467,7 @@ def test_without_an_inotify_instance_all_is_polled(observers, top, monkeypatch, 
 
 @on_linux
 def test_with_another_watchdog_than_we_know_all_is_polled(observers, monkeypatch, caplog):
-    monkeypatch.setitem(sys.modules, "evreload._watching.observers.inotify", None)
+    monkeypatch.setitem(sys.modules, "evreload._watch.observers.inotify", None)
     assert str(observers()) == "polling every 0.02 s"
     assert len(warnings(caplog)) == 1
 
@@ -604,7 +604,7 @@ def test_files_that_are_mounted_by_themselves(tmp_path):
 def test_a_mount_point_of_an_odd_name(tmp_path, odd):
     point = tmp_path / f"a{odd}b"
     point.mkdir()
-    code = "import sys; from evreload._watching.observers import mounts\n"
+    code = "import sys; from evreload._watch.observers import mounts\n"
     code += "print(mounts.read()._types[sys.argv[1]])"
     mount = 'mount -t tmpfs none "$1" && exec "$0" -c "$2" "$1"'
     command = [*in_a_namespace("-Urm"), "sh", "-c", mount, sys.executable, str(point), code]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evreload._watching.patterns import by_default, by_globs
+from evreload._watch.ignore import by_default, by_globs
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_a_restart_that_fails_is_told_of_at_once(app):
         logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stdout)
         import evreload
         import helper
-        from evreload._broken import Broken
+        from evreload._watch.syntax_check import Broken
 
         async def fail(self, *_):
             raise RuntimeError("out of order")

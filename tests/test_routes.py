@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from evreload._watching.routes import Routes
+from evreload._watch.watch_plan import Routes
 
 
 class Recorder:

@@ -13,9 +13,11 @@ import pytest
 from conftest import await_tick
 
 from evreload._common.own_writes import Author
-from evreload._watching import git, settling, watcher
-from evreload._watching.observers import EVERYWHERE, News
-from evreload._watching.watcher import Want, Watcher
+from evreload._watch import debounce as settling
+from evreload._watch import git_lock as git
+from evreload._watch import watcher
+from evreload._watch.observers import EVERYWHERE, News
+from evreload._watch.watcher import Want, Watcher
 
 DEADLINE = 60  # seconds
 

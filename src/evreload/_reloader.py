@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from socket import socket
     from typing import Any
 
-    from ._broken import Broken
     from ._carried import Carried
     from ._common.run_info import Handover
     from ._hooks import Hook
     from ._settings import Settings
-    from ._watching.watcher import Changes
+    from ._watch.syntax_check import Broken
+    from ._watch.watcher import Changes
 
 MOMENT = 0.002  # seconds after which it pays to look at all the files again
 CLAIMING = 10.0  # seconds the program has to bind its sockets again, once its loop runs
@@ -245,7 +245,7 @@ class Reloader:
 
     @functools.cached_property
     def _broken(self) -> Broken:
-        from ._broken import Broken
+        from ._watch.syntax_check import Broken
 
         return Broken(lambda path: is_source(path) and self._lookout.is_wanted(path))
 

@@ -19,7 +19,7 @@ from .._common import protocol as channel
 from .._common.protocol import Record
 from .._common.run_info import MOST_PATHS
 from .._settings import Options
-from .._watching.watcher import Changes
+from .._watch.watcher import Changes
 from .family import descendants, family, kill_all, latecomers, send, strangers
 from .run import Run
 

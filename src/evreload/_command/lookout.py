@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterable
 from tornado.ioloop import IOLoop
 
 from .._common.own_writes import Author
-from .._mailbox import Mailbox
 from .._modules import is_source, other_form
 from .._settings import Options
-from .._watching import gitignore, patterns
-from .._watching.observers import News, Observers
-from .._watching.watcher import Changes, Want, Watcher
+from .._watch import gitignore
+from .._watch import ignore as patterns
+from .._watch.event_queue import Mailbox
+from .._watch.observers import News, Observers
+from .._watch.watcher import Changes, Want, Watcher
 from . import target
 from .run import Run
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from .._common import process as _process
 from .._common import protocol as channel
 from .._modules import source
-from .._watching.watcher import Want
+from .._watch.watcher import Want
 from .family import family, kill_all
 from .guard import Outside
 from .run import PIPE_SIZE, Run

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 
 from .._common import protocol as channel
 from .._settings import Options
-from .._watching.watcher import Want
+from .._watch.watcher import Want
 from .run import Run, cold
 from .warm import Warm
 

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from socket import socket
 
-from .._broken import Broken
 from .._common import log as _console
 from .._common import process as _process
 from .._common import protocol as channel
@@ -24,7 +23,8 @@ from .._common.protocol import Record
 from .._common.run_info import Handover
 from .._modules import source
 from .._settings import Options
-from .._watching.watcher import Changes, Want
+from .._watch.syntax_check import Broken
+from .._watch.watcher import Changes, Want
 from .ending import Ending
 from .family import Guardian
 from .lookout import Lookout

@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection
 
 from .._common.protocol import Record
 from .._settings import Options
-from .._watching.watcher import Want
+from .._watch.watcher import Want
 from .guard import Outside
 from .preloader import Preloader
 from .run import Run

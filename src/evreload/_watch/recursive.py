@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from .patterns import Ignored
+from .ignore import Ignored
 
 NEW = 0  # nanoseconds since the epoch: older than whatever the program knows
 

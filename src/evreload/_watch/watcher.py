@@ -18,12 +18,12 @@ from tornado.ioloop import IOLoop
 
 from .._common.filestat import Fingerprint, Status, differing, look
 from .._common.own_writes import Author
+from .debounce import Settling
+from .ignore import Ignored, by_default
 from .observers import News, Observers
-from .patterns import Ignored, by_default
-from .routes import Routes
-from .settling import Settling
-from .suspects import Suspects
-from .trees import NEW, Trees
+from .recursive import NEW, Trees
+from .startup_changes import Suspects
+from .watch_plan import Routes
 
 SLICE = 0.002  # seconds of surveying before the loop gets its turn
 TURN = 0.0001  # seconds until somebody who waits for the guard has it

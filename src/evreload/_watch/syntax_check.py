@@ -9,9 +9,9 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from ._common.filestat import compile_error
-from ._common.log import name_some
-from ._watching.watcher import Changes
+from .._common.filestat import compile_error
+from .._common.log import name_some
+from .watcher import Changes
 
 logger = logging.getLogger("evreload")
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from tornado.ioloop import IOLoop
 
 from .._common.filestat import look
-from . import git
+from . import git_lock as git
 
 PATIENCE = 3.0  # seconds after which changes are acted upon, settled or not
 GIT_PATIENCE = 30.0  # the same, for as long as git goes on: half of its work may not even run
