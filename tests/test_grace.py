@@ -6,7 +6,7 @@ import asyncio
 
 import tornado.web
 
-from evreload import _grace
+from evreload._program.runner import tornado_drain as _grace
 
 
 class OfItsOwnKind(tornado.web.RequestHandler):

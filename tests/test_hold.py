@@ -11,7 +11,7 @@ import sys
 import pytest
 from conftest import DEADLINE
 
-from evreload._command import hold
+from evreload._program.runner import stop_accepting as hold
 
 needs_epoll = pytest.mark.skipif(sys.platform != "linux", reason="epoll is Linux's")
 

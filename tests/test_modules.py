@@ -11,13 +11,12 @@ import time
 import zipfile
 
 import pytest
-
-from evreload._modules import source, traceback_files
+from evreload._program.runner.imports import source, traceback_files
 
 HEAD = """
 import json, os, sys, types
 import early
-from evreload._modules import Imports
+from evreload._program.imports import Imports
 notes, wrote = {}, []
 imports = Imports()
 """

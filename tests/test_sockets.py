@@ -20,8 +20,16 @@ from pathlib import Path
 import pytest
 from conftest import DEADLINE, WAYS, Clients, free_port
 from conftest import until as until_fact
-
-from evreload._command.sockets import CLAIM, KEEP, RELEASE, Keeper, Shelf, _become, _key, _pack
+from evreload._program.runner.kept_sockets import (
+    CLAIM,
+    KEEP,
+    RELEASE,
+    Keeper,
+    Shelf,
+    _become,
+    _key,
+    _pack,
+)
 
 TORNADO = """
 import asyncio, os, sys

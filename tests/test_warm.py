@@ -645,7 +645,7 @@ def test_it_is_refused_elsewhere_in_one_sentence(monkeypatch, capsys, tmp_path):
 GUARDED = """
 import json, sys, sysconfig
 from evreload._command.guard import Guard, Outside
-from evreload._modules import Imports
+from evreload._program.imports import Imports
 
 project, site, *names = sys.argv[1:]
 sys.path += [project, site]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ._carried import Carried
     from ._command.child import Child
-    from ._modules import Imports
+    from ._program.imports import Imports
     from ._reloader import Reloader
     from ._settings import Settings
 
@@ -93,7 +93,7 @@ def start(*args: Any, **kwargs: Any) -> None:
     """
     settings = _checked(*args, **kwargs)
     if not _is_off():
-        from . import _tornado
+        from ._program import tornado_compat as _tornado
 
         _story().start(settings)
         _tornado.take_over()
@@ -122,7 +122,7 @@ def watch(path: str | os.PathLike[str]) -> None:
     """
     if not isinstance(path, (str, bytes, os.PathLike)):
         raise TypeError(f"path must be a path, not {type(path).__name__}: {path!r}")
-    from ._modules import absolute
+    from ._program.imports import absolute
 
     name = os.fsdecode(path)
     try:
@@ -227,7 +227,7 @@ def install() -> None:
     that runs are taken over. Names that were imported from `tornado.autoreload` before are bound
     to what they were.
     """
-    from . import _tornado
+    from ._program import tornado_compat as _tornado
 
     _tornado.install()
 
@@ -257,7 +257,7 @@ def _once(make: Callable[[], T]) -> Callable[[], T]:
 
 @_once
 def _imports() -> Imports:
-    from ._modules import Imports
+    from ._program.imports import Imports
 
     return Imports()
 
@@ -284,8 +284,8 @@ def _story() -> Reloader | Child:
 
 def _become_child(mode: str) -> Child:
     """Report to the parent at the other end of the pipes that *mode* names."""
-    from . import _tornado
     from ._command.child import Child
+    from ._program import tornado_compat as _tornado
 
     child = Child(mode, _imports())
     _stories.append(child)
@@ -295,8 +295,8 @@ def _become_child(mode: str) -> Child:
 
 def _serve_forks(mode: str) -> str:
     """Fork the program whenever told through the pipes that *mode* names; return in each."""
-    from . import _tornado
     from ._command import child, forkserver  # noqa: F401  # each fork needs the child
+    from ._program import tornado_compat as _tornado
 
     _tornado.stand_in()
     return forkserver.ForkServer(mode, _imports()).serve()

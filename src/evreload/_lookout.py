@@ -12,7 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from ._modules import Imports, other_form, source
+from ._program.imports import Imports, other_form, source
 from ._watch.event_queue import Mailbox
 
 if TYPE_CHECKING:

@@ -20,10 +20,10 @@ from . import _workers
 from ._common import process as _process
 from ._common import startup as _origin
 from ._common.log import KEPT, WAITING, name_some
-from ._grace import Grace
-from ._hooks import Hooks, is_interrupted
 from ._lookout import Lookout
-from ._modules import Imports, is_source, traceback_files
+from ._program.hooks import Hooks, is_interrupted
+from ._program.imports import Imports, is_source, traceback_files
+from ._program.tornado_drain import Grace
 from ._workers import ADVICE
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from ._carried import Carried
     from ._common.run_info import Handover
-    from ._hooks import Hook
+    from ._program.hooks import Hook
     from ._settings import Settings
     from ._watch.syntax_check import Broken
     from ._watch.watcher import Changes

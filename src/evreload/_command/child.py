@@ -16,8 +16,8 @@ from .._common import process as _process
 from .._common import protocol as channel
 from .._common import startup as _origin
 from .._common.protocol import Pipes
-from .._hooks import Hooks
-from .._modules import CODE, absolute, imported, traceback_files
+from .._program.hooks import Hooks
+from .._program.imports import CODE, absolute, imported, traceback_files
 from .preparation import FOR_HOOKS, FOR_REQUESTS, FOR_SOCKETS, Preparation
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from .._common.protocol import Record
     from .._common.run_info import Handover
-    from .._hooks import Hook
-    from .._modules import Imports
+    from .._program.hooks import Hook
+    from .._program.imports import Imports
 
 MOST_WRITES = 100  # reported one by one; a program that writes more may have written anything
 VARIABLE = "EVRELOAD_RUN"  # as in _handover, which imports too much
@@ -275,7 +275,7 @@ class Child:
         (service,) = self._pipes.service
         if not self._pipes.has_still(service):
             return
-        from .sockets import Keeper
+        from .._program.kept_sockets import Keeper
 
         keeper = Keeper(service, self._is_bound, may_claim=not self._is_first)
         keeper.intercept()

@@ -17,12 +17,12 @@ from .._common import process as _process
 from .._common import protocol as channel
 from .._common import startup as _origin
 from .._common.protocol import Pipes
-from .._modules import absolute
+from .._program.imports import absolute
 from .guard import Guard, Outside
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
 if TYPE_CHECKING:
-    from .._modules import Imports
+    from .._program.imports import Imports
 
 ASKED = (channel.OUTSIDE, channel.INSIDE, channel.COLD, channel.PRELOAD)
 MOST_PIPES = 3
@@ -83,7 +83,7 @@ class ForkServer:
 
     def _get_ready(self, outside: Outside) -> None:
         if "socket" in sys.modules:
-            from . import sockets  # noqa: F401  # the program would, at its first socket
+            from .._program import kept_sockets as sockets  # noqa: F401  # the program would, at its first socket
         _forget_directories(outside)
         _process.flush()  # or every fork would write it
         gc.collect()

@@ -10,7 +10,7 @@ import os
 import sys
 
 from .._common import startup as _origin
-from .._modules import absolute
+from .._program.imports import absolute
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any
 
-    from .._modules import Imports
+    from .._program.imports import Imports
 
 TEMPORARY = ("tempfile.mkstemp", "tempfile.mkdtemp")
 THREADS = ("_thread.start_new_thread", "_thread.start_joinable_thread")  # from Python 3.12 on

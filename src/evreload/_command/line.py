@@ -18,7 +18,7 @@ import evreload
 
 from .._common import process as _process
 from .._common import startup as _origin
-from .._modules import absolute
+from .._program.imports import absolute
 from .._settings import Options, number, poll_by_environment
 from .target import BadInput, check, rival
 
@@ -88,7 +88,7 @@ def _supervise(options: Options) -> NoReturn:
 
 def _run_here(options: Options) -> NoReturn:
     """Where a child can't be handed pipes: run the program in this process, then wait."""
-    from .._program import run_and_wait
+    from .._program.runner import run_and_wait
 
     evreload.install()
     here = _origin.working_directory()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from tornado.ioloop import IOLoop
 
 from .._common.own_writes import Author
-from .._modules import is_source, other_form
+from .._program.imports import is_source, other_form
 from .._settings import Options
 from .._watch import gitignore
 from .._watch import ignore as patterns

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from .._common import process as _process
 from .._common import protocol as channel
-from .._modules import source
+from .._program.imports import source
 from .._watch.watcher import Want
 from .family import family, kill_all
 from .guard import Outside

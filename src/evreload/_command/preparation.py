@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import asyncio
 
     from .._common.protocol import Pipes
-    from .._hooks import Hooks
-    from .sockets import Keeper
+    from .._program.hooks import Hooks
+    from .._program.kept_sockets import Keeper
 
 GRACE = 1.0  # seconds for the requests of workers, if the parent has not said
 FOR_HOOKS = 7.0  # seconds; coroutine hooks have less, and say so themselves
@@ -62,7 +62,7 @@ class Preparation:
     def hold(self, *, lets_in: bool) -> None:
         """Write out what is held back, let nobody in any more, if so wished, and say so."""
         if self.keeper and not lets_in:
-            from .hold import hold
+            from .._program.stop_accepting import hold
 
             hold(self.keeper.unkept())
         if self._pipes.are_own:
@@ -98,7 +98,7 @@ class Preparation:
         unfinished = []
         is_held = False
         if "tornado.httpserver" in sys.modules and grace:
-            from .._grace import Grace
+            from .._program.tornado_drain import Grace
 
             servers = Grace()
             unfinished = await servers.finish(grace)
@@ -115,7 +115,7 @@ class Preparation:
         """Await the coroutine hooks; should one of them end the loop, the others are called yet."""
         import asyncio
 
-        from .._hooks import is_interrupted
+        from .._program.hooks import is_interrupted
 
         try:
             await self._hooks.wait()

@@ -16,7 +16,7 @@ from .._common import process as _process
 from .._common import protocol as channel
 from .._common.own_writes import Author
 from .._common.protocol import MOST_AT_ONCE, Record, Records, pack
-from .._modules import TICK
+from .._program.imports import TICK
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of the program's first start
 if TYPE_CHECKING:

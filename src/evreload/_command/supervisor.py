@@ -21,7 +21,8 @@ from .._common import startup as _origin
 from .._common.filestat import changed_since, forget_bytecode
 from .._common.protocol import Record
 from .._common.run_info import Handover
-from .._modules import source
+from .._program.imports import source
+from .._program.kept_sockets import Shelf
 from .._settings import Options
 from .._watch.syntax_check import Broken
 from .._watch.watcher import Changes, Want
@@ -30,7 +31,6 @@ from .family import Guardian
 from .lookout import Lookout
 from .reports import Reports
 from .run import Run
-from .sockets import Shelf
 from .standby import Standby
 
 STARTING = 2.0  # seconds after which a program that binds no socket counts as up

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from .._modules import absolute
+from .._program.imports import absolute
 
 # Those that have a reloader of their own, by what turns it on.
 BY_OPTION = ("granian", "gunicorn", "hypercorn", "uvicorn")  # --reload

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-RUNNER = os.path.join(OURS, "_program.py")
+RUNNER = os.path.join(OURS, "_program", "runner.py")
 
 # CPython's options that take a value, attached or in the next argument; see `python --help`.
 WITH_VALUE = "WX"

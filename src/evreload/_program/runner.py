@@ -218,7 +218,7 @@ def _run_as_child(evreload: Any, mode: str, target: list[str]) -> None:
 
 def _import_ourselves() -> ModuleType:
     """Import the package this file lies in, wherever that is."""
-    above = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    above = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     sys.path.insert(0, above)
     try:
         import evreload._common.process

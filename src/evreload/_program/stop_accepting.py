@@ -14,7 +14,7 @@ import time
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from .sockets import INTERNET, listening_at
+from .kept_sockets import INTERNET, listening_at
 
 TO_BE_STOPPED = 0.05  # seconds in which a held program has surely got its signal
 DESCRIPTORS = "/proc/self/fd"

@@ -11,7 +11,7 @@ import sys
 import time
 from types import CodeType, ModuleType
 
-from ._common.own_writes import Author, source_hash
+from .._common.own_writes import Author, source_hash
 
 TYPE_CHECKING = False  # `typing` costs 2 ms, a quarter of what we may add to a program's start
 if TYPE_CHECKING:
