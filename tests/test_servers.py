@@ -231,7 +231,7 @@ async def main():
     evreload.start()
     evreload.watch("x")
     evreload.wait()
-    print("threads", threading.active_count(), "evreload._reloader" in sys.modules, flush=True)
+    print("threads", threading.active_count(), "evreload._inprocess.reloader" in sys.modules, flush=True)
 
 asyncio.run(main())
 """

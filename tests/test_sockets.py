@@ -1061,7 +1061,7 @@ def test_with_reuse_port_each_worker_claims_its_own():
 
 @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM], ids=["tcp", "udp"])
 def test_only_who_would_be_in_the_way_makes_way(monkeypatch, kind):
-    from evreload._carried import Carried
+    from evreload._inprocess.inherited_sockets import Carried
 
     ports = [free_port(), free_port()]
     carried = {json.dumps([port]): [os.open(os.devnull, os.O_RDONLY)] for port in ports}
@@ -1075,7 +1075,7 @@ def test_only_who_would_be_in_the_way_makes_way(monkeypatch, kind):
 
 
 def test_descriptors_meant_for_another_process_are_not_taken(monkeypatch):
-    from evreload._carried import Carried
+    from evreload._inprocess.inherited_sockets import Carried
 
     monkeypatch.setenv(Carried.VARIABLE, json.dumps([os.getpid() + 1, {"[]": [0]}]))
     carried = Carried()

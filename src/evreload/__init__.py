@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
     from tornado.ioloop import IOLoop
 
-    from ._carried import Carried
     from ._command.child import Child
+    from ._inprocess.inherited_sockets import Carried
+    from ._inprocess.reloader import Reloader
     from ._program.imports import Imports
-    from ._reloader import Reloader
     from ._settings import Settings
 
     T = TypeVar("T")
@@ -264,7 +264,7 @@ def _imports() -> Imports:
 
 @_once
 def _carried_sockets() -> Carried:
-    from ._carried import Carried
+    from ._inprocess.inherited_sockets import Carried
 
     carried = Carried()
     _imports().listen("socket.bind", carried.make_way)
@@ -276,7 +276,7 @@ _stories: list[Reloader | Child] = []  # at most one: who serves the front door
 
 def _story() -> Reloader | Child:
     if not _stories:
-        from ._reloader import Reloader
+        from ._inprocess.reloader import Reloader
 
         _stories.append(Reloader(_imports(), _carried_sockets))
     return _stories[0]
@@ -303,7 +303,7 @@ def _serve_forks(mode: str) -> str:
 
 
 def _wait_after(error: BaseException) -> None:
-    from ._reloader import Reloader
+    from ._inprocess.reloader import Reloader
 
     story = _story()
     if isinstance(story, Reloader) and not _is_off():

@@ -177,7 +177,7 @@ def _run_alone(evreload: Any, target: list[str]) -> None:
         sys.excepthook = lambda kind, error, trace: show(kind, *_from_the_program(error))
         raise  # Python shows it, and ends by the signal
     except (Exception, SystemExit) as error:
-        started = "evreload._reloader" in sys.modules and evreload._story().is_started
+        started = "evreload._inprocess.reloader" in sys.modules and evreload._story().is_started
         if isinstance(error, SystemExit) and (not error.code or started):
             raise  # it ended because it wanted to
         _report(error)

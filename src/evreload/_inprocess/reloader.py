@@ -16,27 +16,27 @@ from typing import TYPE_CHECKING
 
 from tornado.ioloop import IOLoop
 
-from . import _workers
-from ._common import process as _process
-from ._common import startup as _origin
-from ._common.log import KEPT, WAITING, name_some
-from ._lookout import Lookout
-from ._program.hooks import Hooks, is_interrupted
-from ._program.imports import Imports, is_source, traceback_files
-from ._program.tornado_drain import Grace
-from ._workers import ADVICE
+from .._common import process as _process
+from .._common import startup as _origin
+from .._common.log import KEPT, WAITING, name_some
+from .._program.hooks import Hooks, is_interrupted
+from .._program.imports import Imports, is_source, traceback_files
+from .._program.tornado_drain import Grace
+from . import workers as _workers
+from .lookout import Lookout
+from .workers import ADVICE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from socket import socket
     from typing import Any
 
-    from ._carried import Carried
-    from ._common.run_info import Handover
-    from ._program.hooks import Hook
-    from ._settings import Settings
-    from ._watch.syntax_check import Broken
-    from ._watch.watcher import Changes
+    from .._common.run_info import Handover
+    from .._program.hooks import Hook
+    from .._settings import Settings
+    from .._watch.syntax_check import Broken
+    from .._watch.watcher import Changes
+    from .inherited_sockets import Carried
 
 MOMENT = 0.002  # seconds after which it pays to look at all the files again
 CLAIMING = 10.0  # seconds the program has to bind its sockets again, once its loop runs
@@ -125,7 +125,7 @@ class Reloader:
     @functools.cached_property
     def handover(self) -> Handover:
         """What the run before has told."""
-        from ._common.run_info import Handover
+        from .._common.run_info import Handover
 
         return Handover.received(_origin.PROCESS, _origin.STARTED)
 
@@ -245,17 +245,17 @@ class Reloader:
 
     @functools.cached_property
     def _broken(self) -> Broken:
-        from ._watch.syntax_check import Broken
+        from .._watch.syntax_check import Broken
 
         return Broken(lambda path: is_source(path) and self._lookout.is_wanted(path))
 
     def _has_carried(self) -> bool:
-        return "evreload._carried" in sys.modules  # or it was never asked for
+        return "evreload._inprocess.inherited_sockets" in sys.modules  # or it was never asked for
 
     def _restart(self, changes: Changes) -> None:
         """Run the hooks and begin again: in one step, or a hook that stops the loop ends it."""
-        from ._common.filestat import file_time, forget_bytecode
-        from ._common.run_info import VARIABLE
+        from .._common.filestat import file_time, forget_bytecode
+        from .._common.run_info import VARIABLE
 
         if changes:
             logger.info("%s modified; restarting server", name_some(changes))

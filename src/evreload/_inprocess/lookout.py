@@ -12,18 +12,18 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from ._program.imports import Imports, other_form, source
-from ._watch.event_queue import Mailbox
+from .._program.imports import Imports, other_form, source
+from .._watch.event_queue import Mailbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tornado.ioloop import IOLoop
 
-    from ._common.run_info import Handover
-    from ._settings import Settings
-    from ._watch.observers import News, Observers
-    from ._watch.watcher import Changes, Want, Watcher
+    from .._common.run_info import Handover
+    from .._settings import Settings
+    from .._watch.observers import News, Observers
+    from .._watch.watcher import Changes, Want, Watcher
 
 ARMING_PATIENCE = 2.0  # seconds that a fork, or `end`, waits for the first survey to end
 MOST_WANTS = 100  # taken in before the loop gets its turn: a program imports by the hundred
@@ -111,7 +111,7 @@ class Lookout:
 
     def want(self, path: str, since: int, *, explicit: bool = True) -> None:
         """Look out for *path*, too; see `Want`. Any thread."""
-        from ._watch.watcher import Want
+        from .._watch.watcher import Want
 
         want = Want(path, since, explicit)
         known = self._wants.get(path)
@@ -136,7 +136,7 @@ class Lookout:
         """
         time.sleep(LET_GO)
         try:
-            from ._watch.watcher import Want
+            from .._watch.watcher import Want
 
             self._watcher = watcher = self._make_watcher(mailbox, settings)
             for want in list(self._wants.values()):  # other threads may add some
@@ -154,9 +154,9 @@ class Lookout:
             logger.exception("evreload could not begin to watch: nothing will be reloaded")
 
     def _make_watcher(self, mailbox: Mailbox[News | Want], settings: Settings) -> Watcher:
-        from ._watch import ignore as patterns
-        from ._watch.observers import Observers
-        from ._watch.watcher import Want, Watcher
+        from .._watch import ignore as patterns
+        from .._watch.observers import Observers
+        from .._watch.watcher import Want, Watcher
 
         def connect() -> Observers:
             observers = Observers(
@@ -197,7 +197,7 @@ class Lookout:
         """Have the watcher take *mail*; return what it watches, the first time."""
         if self._watcher is None or self._mailbox is None:  # it was ended on another thread
             return ""
-        from ._watch.watcher import Want
+        from .._watch.watcher import Want
 
         is_first, self._has_begun = not self._has_begun, True
         if is_first:
