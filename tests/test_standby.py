@@ -76,7 +76,7 @@ def test_what_began_before_something_was_installed_is_not_taken(standby, tmp_pat
 
 
 def test_what_has_read_a_change_is_not_taken(standby):
-    from evreload._command import child
+    from evreload._child import client as child
 
     standby.make_ready()
     (pid,) = standby.pids

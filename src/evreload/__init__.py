@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from tornado.ioloop import IOLoop
 
-    from ._command.child import Child
+    from ._child.client import Child
     from ._inprocess.inherited_sockets import Carried
     from ._inprocess.reloader import Reloader
     from ._program.imports import Imports
@@ -284,7 +284,7 @@ def _story() -> Reloader | Child:
 
 def _become_child(mode: str) -> Child:
     """Report to the parent at the other end of the pipes that *mode* names."""
-    from ._command.child import Child
+    from ._child.client import Child
     from ._program import tornado_compat as _tornado
 
     child = Child(mode, _imports())
@@ -295,7 +295,8 @@ def _become_child(mode: str) -> Child:
 
 def _serve_forks(mode: str) -> str:
     """Fork the program whenever told through the pipes that *mode* names; return in each."""
-    from ._command import child, forkserver  # noqa: F401  # each fork needs the child
+    from ._child import client as child  # noqa: F401  # each fork needs the child
+    from ._command import forkserver
     from ._program import tornado_compat as _tornado
 
     _tornado.stand_in()

@@ -18,7 +18,7 @@ from .._common import startup as _origin
 from .._common.protocol import Pipes
 from .._program.hooks import Hooks
 from .._program.imports import CODE, absolute, imported, traceback_files
-from .preparation import FOR_HOOKS, FOR_REQUESTS, FOR_SOCKETS, Preparation
+from .drain import FOR_HOOKS, FOR_REQUESTS, FOR_SOCKETS, Preparation
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
 if TYPE_CHECKING:
