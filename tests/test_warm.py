@@ -644,7 +644,7 @@ def test_it_is_refused_elsewhere_in_one_sentence(monkeypatch, capsys, tmp_path):
 
 GUARDED = """
 import json, sys, sysconfig
-from evreload._command.guard import Guard, Outside
+from evreload._snapshot.preload_check import Guard, Outside
 from evreload._program.imports import Imports
 
 project, site, *names = sys.argv[1:]

@@ -296,8 +296,8 @@ def _become_child(mode: str) -> Child:
 def _serve_forks(mode: str) -> str:
     """Fork the program whenever told through the pipes that *mode* names; return in each."""
     from ._child import client as child  # noqa: F401  # each fork needs the child
-    from ._command import forkserver
     from ._program import tornado_compat as _tornado
+    from ._snapshot import server as forkserver
 
     _tornado.stand_in()
     return forkserver.ForkServer(mode, _imports()).serve()

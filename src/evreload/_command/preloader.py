@@ -14,9 +14,9 @@ from collections.abc import Iterable
 from .._common import process as _process
 from .._common import protocol as channel
 from .._program.imports import source
+from .._snapshot.preload_check import Outside
 from .._watch.watcher import Want
 from .family import family, kill_all
-from .guard import Outside
 from .run import PIPE_SIZE, Run
 
 FORK_TIMEOUT = 5.0  # seconds; a fork takes some milliseconds

@@ -17,8 +17,8 @@ from collections.abc import Callable, Collection
 
 from .._common.protocol import Record
 from .._settings import Options
+from .._snapshot.preload_check import Outside
 from .._watch.watcher import Want
-from .guard import Outside
 from .preloader import Preloader
 from .run import Run
 

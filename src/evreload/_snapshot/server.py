@@ -18,7 +18,7 @@ from .._common import protocol as channel
 from .._common import startup as _origin
 from .._common.protocol import Pipes
 from .._program.imports import absolute
-from .guard import Guard, Outside
+from .preload_check import Guard, Outside
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
 if TYPE_CHECKING:
