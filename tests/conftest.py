@@ -29,8 +29,8 @@ from pathlib import Path
 
 import pytest
 
-from evreload._command.family import kill_all, marked
 from evreload._common.filestat import file_time
+from evreload._supervisor.process_tree import kill_all, marked
 
 # What is ignored is inherited: where this runs in the background, nobody could press Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)

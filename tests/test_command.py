@@ -11,8 +11,8 @@ import zipapp
 import pytest
 
 import evreload
-from evreload._command.line import parse
-from evreload._command.target import BadInput, check, rival
+from evreload._supervisor.cli import parse
+from evreload._supervisor.target import BadInput, check, rival
 
 
 @pytest.fixture

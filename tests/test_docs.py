@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import evreload
-from evreload._command import line as command_line
 from evreload._settings import Options
+from evreload._supervisor import cli as command_line
 
 ROOT = Path(__file__).parent.parent
 HOUSE = Path(evreload.__file__).parent

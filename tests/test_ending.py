@@ -30,8 +30,8 @@ class Preparing:
 @pytest.fixture
 def end():
     """Return what runs *meanwhile* while a run prepares, and returns whether another follows."""
-    from evreload._command.ending import Ending
     from evreload._settings import Options
+    from evreload._supervisor.shutdown import Ending
 
     async def ends(meanwhile):
         ending = Ending(Options(target=["app.py"]), set)
@@ -64,8 +64,8 @@ def test_who_is_ended_by_a_hook_is_not_followed(end):
 
 @pytest.mark.parametrize("left", [False, True], ids=["in vain", "an exit that was caught"])
 def test_who_is_not_prepared_in_time_is_ended_all_the_same(caplog, left):
-    from evreload._command.ending import Ending
     from evreload._settings import Options
+    from evreload._supervisor.shutdown import Ending
 
     async def ends():
         ending = Ending(Options(target=["app.py"], grace=0.0), set)
@@ -110,8 +110,8 @@ class Hearing:
 
 def told(*, has_begun=True, has_bound=True, has_ended=False, **options):
     """Return what a run is told before it is stopped."""
-    from evreload._command.ending import Ending
     from evreload._settings import Options
+    from evreload._supervisor.shutdown import Ending
 
     async def ends():
         ending = Ending(Options(target=["app.py"], **options), set)
@@ -139,7 +139,7 @@ def test_who_has_not_begun_or_has_ended_is_told_nothing():
 
 
 def test_who_does_not_answer_is_not_waited_for_for_long(monkeypatch):
-    from evreload._command import ending
+    from evreload._supervisor import shutdown as ending
 
     monkeypatch.setattr(Hearing, "tell", lambda self, *record: None)
     monkeypatch.setattr(ending, "A_MOMENT", 0.01)  # for whom it is no matter of connections

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import DEADLINE, assert_gone, have_ended, is_alive, until
 
-from evreload._command.family import _by_ps, descendants, family, kill_all, marked
+from evreload._supervisor.process_tree import _by_ps, descendants, family, kill_all, marked
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="only there are orphans found, and processes awaited"

@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 from conftest import DEADLINE, LOOP, WAYS, assert_gone, in_a_namespace, with_limit
 
-from evreload._command.family import family, marked
+from evreload._supervisor.process_tree import family, marked
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="asks for what Linux does")
 

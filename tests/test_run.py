@@ -8,10 +8,10 @@ import signal
 
 import pytest
 
-from evreload._command.run import Run, cold
 from evreload._common import process as _process
 from evreload._common.protocol import pack
 from evreload._settings import Options
+from evreload._supervisor.program_process import Run, cold
 
 WRITER = """
 import time

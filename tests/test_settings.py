@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from evreload import _settings
-from evreload._command import line
+from evreload._supervisor import cli as line
 
 
 @pytest.mark.parametrize(

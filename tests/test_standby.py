@@ -14,9 +14,9 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no sup
 
 @pytest.fixture
 def standby(tmp_path):
-    from evreload._command.run import cold
-    from evreload._command.standby import Standby
     from evreload._settings import Options
+    from evreload._supervisor.program_process import cold
+    from evreload._supervisor.spare import Standby
 
     (tmp_path / "app.py").write_text("import time; time.sleep(1000)")
     options = Options(target=[str(tmp_path / "app.py")])
@@ -60,7 +60,7 @@ def test_of_what_was_just_killed_nothing_is_taken(standby):
 
 def test_what_began_before_something_was_installed_is_not_taken(standby, tmp_path, monkeypatch):
     """It has read all `.pth` files, and would not find what a new one leads to."""
-    from evreload._command import run
+    from evreload._supervisor import program_process as run
 
     packages = tmp_path / "site-packages"
     packages.mkdir()

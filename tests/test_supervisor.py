@@ -16,7 +16,7 @@ import time
 import pytest
 from conftest import await_tick, children, idle, memory, threads, until, works
 
-from evreload._command.supervisor import EVERYBODYS
+from evreload._supervisor.supervisor import EVERYBODYS
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no supervisor there")
 
@@ -1194,7 +1194,7 @@ def test_an_interpreter_that_has_moved_is_waited_for(app):
 
 REFUSED_ONCE = """
 import evreload
-from evreload._command.standby import Standby
+from evreload._supervisor.spare import Standby
 
 def refuse(self, changes):
     Standby.take = take

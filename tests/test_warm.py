@@ -630,8 +630,8 @@ def test_sockets_are_kept(app):
 
 
 def test_it_is_refused_elsewhere_in_one_sentence(monkeypatch, capsys, tmp_path):
-    from evreload._command import line
     from evreload._common import process as _process
+    from evreload._supervisor import cli as line
 
     monkeypatch.setattr(_process, "CAN_FORK", False)
     (tmp_path / "app.py").touch()
@@ -686,8 +686,8 @@ class TellsWhenAsked:
 
 
 def test_what_a_fork_server_tells_just_before_a_restart_counts(monkeypatch):
-    from evreload._command import warm
     from evreload._settings import Options
+    from evreload._supervisor import preload_manager as warm
 
     async def tell_just_then():
         became_ready = asyncio.Event()
@@ -703,8 +703,8 @@ def test_what_a_fork_server_tells_just_before_a_restart_counts(monkeypatch):
 
 
 def test_a_fork_server_that_cannot_be_made_is_tried_again_for_the_next_run(monkeypatch):
-    from evreload._command import warm
     from evreload._settings import Options
+    from evreload._supervisor import preload_manager as warm
 
     def fail(*arguments):
         raise OSError("no more processes")
@@ -718,8 +718,8 @@ def test_a_fork_server_that_cannot_be_made_is_tried_again_for_the_next_run(monke
 
 
 def test_after_two_warm_starts_that_failed_all_are_cold(caplog):
-    from evreload._command import warm
     from evreload._settings import Options
+    from evreload._supervisor import preload_manager as warm
 
     keeper = warm.Warm(Options(target=["app.py"], warm=True), lambda wants: None, lambda: None)
     run = SimpleNamespace(loaded={}, files={colorsys.__file__: None}, modules=[])
@@ -743,8 +743,8 @@ class LeavesOneOut(TellsWhenAsked):
 
 
 def test_what_is_fit_is_not_searched_for_ever(monkeypatch, caplog):
-    from evreload._command import warm
     from evreload._settings import Options
+    from evreload._supervisor import preload_manager as warm
 
     async def search():
         options = Options(target=["app.py"], warm=True)

@@ -238,7 +238,7 @@ def main() -> None:
     Never returns: raises SystemExit, with the command's status, which is 2 for bad input. The
     contract is that of `tornado.autoreload.main`.
     """
-    from ._command import line
+    from ._supervisor import cli as line
 
     line.main()
 

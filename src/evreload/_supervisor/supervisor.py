@@ -26,12 +26,12 @@ from .._program.kept_sockets import Shelf
 from .._settings import Options
 from .._watch.syntax_check import Broken
 from .._watch.watcher import Changes, Want
-from .ending import Ending
-from .family import Guardian
 from .lookout import Lookout
-from .reports import Reports
-from .run import Run
-from .standby import Standby
+from .message_reader import Reports
+from .process_tree import Guardian
+from .program_process import Run
+from .shutdown import Ending
+from .spare import Standby
 
 STARTING = 2.0  # seconds after which a program that binds no socket counts as up
 CLAIMING = 2.0  # seconds the program has to bind another address after each one

@@ -16,8 +16,8 @@ from .._common import protocol as channel
 from .._program.imports import source
 from .._snapshot.preload_check import Outside
 from .._watch.watcher import Want
-from .family import family, kill_all
-from .run import PIPE_SIZE, Run
+from .process_tree import family, kill_all
+from .program_process import PIPE_SIZE, Run
 
 FORK_TIMEOUT = 5.0  # seconds; a fork takes some milliseconds
 

@@ -20,7 +20,7 @@ from .._watch.event_queue import Mailbox
 from .._watch.observers import News, Observers
 from .._watch.watcher import Changes, Want, Watcher
 from . import target
-from .run import Run
+from .program_process import Run
 
 logger = logging.getLogger("evreload")
 

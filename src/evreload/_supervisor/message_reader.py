@@ -12,7 +12,7 @@ from socket import socket
 
 from .._common.own_writes import Author
 from .._common.protocol import Record
-from .run import Run
+from .program_process import Run
 
 DELAY = 0.02  # seconds; what changes until then is noticed all the same
 

@@ -59,8 +59,8 @@ def _refuse(reason: object) -> NoReturn:
 
 def _supervise(options: Options) -> NoReturn:
     from .._common.run_info import VARIABLE
-    from .family import Guardian
-    from .run import cold
+    from .process_tree import Guardian
+    from .program_process import cold
 
     os.environ.pop(VARIABLE, None)  # it was meant for whoever started us
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # or nobody would tell of the program's end

@@ -20,8 +20,8 @@ from .._common.protocol import Record
 from .._common.run_info import MOST_PATHS
 from .._settings import Options
 from .._watch.watcher import Changes
-from .family import descendants, family, kill_all, latecomers, send, strangers
-from .run import Run
+from .process_tree import descendants, family, kill_all, latecomers, send, strangers
+from .program_process import Run
 
 HEARING = 0.5  # seconds in which a program that can hear has surely heard, if that is dear to us
 HOLDING = 0.01  # seconds in which whoever was let in has asked, and mostly was answered

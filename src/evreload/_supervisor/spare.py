@@ -13,8 +13,8 @@ from collections.abc import Callable, Collection
 from .._common import protocol as channel
 from .._settings import Options
 from .._watch.watcher import Want
-from .run import Run, cold
-from .warm import Warm
+from .preload_manager import Warm
+from .program_process import Run, cold
 
 LEARNING_DELAY = 1.0  # seconds; imports come in bursts
 

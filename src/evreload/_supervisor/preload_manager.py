@@ -19,8 +19,8 @@ from .._common.protocol import Record
 from .._settings import Options
 from .._snapshot.preload_check import Outside
 from .._watch.watcher import Want
-from .preloader import Preloader
-from .run import Run
+from .fork_server_client import Preloader
+from .program_process import Run
 
 MOST_ATTEMPTS = 6  # to find out what may not be imported in advance
 MOST_FAILURES = 2  # of warm starts, after which there are no more
