@@ -1,7 +1,7 @@
-"""Let tox find the interpreters that pyenv has installed, also those not on PATH.
+"""Let tox find the interpreters that pyenv has installed and that are not on PATH.
 
-tox loads this file by itself. They go last, so that what is on PATH comes first; where there is
-no pyenv, nothing changes.
+tox loads this file automatically. It adds the interpreters at the end of PATH, so that others on
+PATH come first. Without pyenv, it changes nothing.
 """
 
 import os

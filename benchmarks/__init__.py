@@ -1,1 +1,1 @@
-"""What evreload costs and how fast it is, beside its peers: `python -m benchmarks`."""
+"""How fast evreload and other reloaders are, and what they cost: `python -m benchmarks`."""

@@ -1,4 +1,4 @@
-"""The command line: runs the measures asked for, prints and keeps their tables."""
+"""Runs the measures named on the command line; prints and writes their tables."""
 
 from __future__ import annotations
 
@@ -45,11 +45,9 @@ MEASURES: dict[str, Callable[[Path, Scale], list[Table]]] = {
 
 
 def main() -> int:
-    """Run the measures named on the command line, or all; fail if any of them does."""
+    """Run the measures named on the command line, or all; return how many failed."""
     options = _options()
-    signal.signal(
-        signal.SIGTERM, signal.default_int_handler
-    )  # ends what it started, as Ctrl-C does
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends all processes, as Ctrl-C does
     scale = Scale.quick() if options.quick else Scale.full()
     if options.only:
         scale = dataclasses.replace(scale, only=tuple(options.only))
@@ -113,7 +111,7 @@ def _introduction(about: dict[str, Any]) -> str:
 def _run(
     name: str, scale: Scale, about: dict[str, Any], results: Path, report: Path | None
 ) -> None:
-    """Run one measure, and keep what comes of it."""
+    """Run one measure; print and write its tables."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="benchmark-", ignore_cleanup_errors=True) as place:
         tables = MEASURES[name](Path(place), scale)

@@ -1,4 +1,4 @@
-"""A syntax error is saved, then the fix."""
+"""A save with a syntax error, then a save that fixes it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from .runners import Runner, measured, restarting, side_by_side, take_turns, wri
 from .scale import Scale
 
 MODULES = 50
-SEEN = 2.5  # seconds between the error and the fix: all have seen it
-FIXED = 6.0  # seconds until the fix counts as unseen
+SEEN = 2.5  # seconds between the error and the fix: every contender notices the error
+FIXED = 6.0  # seconds, after which the fix counts as not noticed
 PATIENCE = 0.5  # seconds for an answer
-AT_ONCE = 8  # contenders at a time: they mostly wait
+AT_ONCE = 8  # contenders at a time: most of the time they are idle
 
 
 def measure(place: Path, scale: Scale) -> list[Table]:
-    """Save the error, look whether the old program still serves, save the fix."""
+    """Save the error, check whether the old program still serves, save the fix."""
     contenders = restarting(scale.only)
     runners = [Runner(one, place / f"contender{i}") for i, one in enumerate(contenders)]
     write_for(runners, place, MODULES)

@@ -1,4 +1,4 @@
-"""A checkout of many files: how many restarts it takes, and whether its last state is served."""
+"""A checkout of many files: how many restarts follow, and whether the last state is served."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .runners import LIMIT, Runner, measured, restarting, side_by_side, take_tur
 from .scale import Scale
 
 FILES = 500
-AFTERWARDS = 2.0  # seconds in which more restarts would be seen
+AFTERWARDS = 2.0  # seconds in which more restarts are counted
 AT_ONCE = 3  # contenders at a time
 
 
@@ -22,7 +22,7 @@ class Checkout(Runner):
     """A runner in a repository with a commit for each round."""
 
     def prove(self) -> None:
-        """Expect it of the first checkout."""
+        """Check nothing: the first checkout does."""
 
 
 def measure(place: Path, scale: Scale) -> list[Table]:
@@ -78,7 +78,7 @@ def measure(place: Path, scale: Scale) -> list[Table]:
 
 
 def _write_repository(directory: Path, language: str, states: int) -> None:
-    """Commit the programs, with modules that all have the value 0, then 1, and so on."""
+    """Commit the programs; in each commit all modules have the same value: 0, then 1, and so on."""
     write_programs(directory, FILES, [language])
     (directory / ".gitignore").write_text("__pycache__\n")
     names = write_modules(directory, FILES, language)
@@ -94,10 +94,10 @@ def _write_repository(directory: Path, language: str, states: int) -> None:
 
 
 def _git(directory: Path, *arguments: str | Path) -> None:
-    """Run git, as nobody in particular and without anybody's settings."""
+    """Run git with a made-up user name and without the settings of the user."""
     names = {
-        f"GIT_{who}_{what}": "nobody"
-        for who in ("AUTHOR", "COMMITTER")
+        f"GIT_{role}_{what}": "nobody"
+        for role in ("AUTHOR", "COMMITTER")
         for what in ("NAME", "EMAIL")
     }
     subprocess.run(

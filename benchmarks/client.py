@@ -1,4 +1,4 @@
-"""The client: asks a server on loopback again and again, and notes what it is answered."""
+"""The client: sends requests to a server on loopback, and records the answers."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from dataclasses import dataclass
 PAUSE = 0.002  # seconds between two requests
 
 
-# Below those that the system takes for clients: one that is given the very port it asks is
-# connected to itself, and holds the port against the server.
+# Below the ports that the system assigns to clients. A client whose own port is the server's port
+# connects to itself, and then the server cannot bind that port.
 PORTS = itertools.cycle(random.sample(range(15_000, 30_000), 10_000))
 
 
 def free_port() -> int:
-    """Return a port that nobody uses, another one each time."""
+    """Return a port that no process uses, a different one each time."""
     for port in PORTS:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
@@ -28,7 +28,7 @@ def free_port() -> int:
 
 
 def ask(port: int, timeout: float) -> str:
-    """Return what is answered to one request on a connection of its own."""
+    """Send one request on a new connection; return the answer."""
     with socket.create_connection(("127.0.0.1", port), timeout) as connection:
         connection.sendall(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")
         answer = b""
@@ -42,14 +42,14 @@ def ask(port: int, timeout: float) -> str:
 
 @dataclass
 class Followed:
-    """What a client saw of one restart; times in seconds."""
+    """What a client measured during one restart; times in seconds."""
 
     elapsed: float = 0.0
     gap: float = 0.0  # between the last answer of the old program and the first of the new
     refused: int = 0
     reset: int = 0
     lost: bool = True
-    noticed: float | None = None  # until the contender said that it noticed
+    noticed: float | None = None  # until the contender printed that it noticed the save
 
 
 def follow(
@@ -59,7 +59,10 @@ def follow(
     limit: float,
     alive: Callable[[], bool],
 ) -> Followed:
-    """Ask again and again until the answer is *value*, or for *limit* seconds, or it is dead."""
+    """Send requests until the answer is *value*, or *limit* is over, or the program has ended.
+
+    *limit* is in seconds after *since*.
+    """
     seen = Followed()
     last = since
     while (left := since + limit - time.perf_counter()) > 0 and alive():

@@ -1,4 +1,4 @@
-"""Who is measured. To add one, add an entry."""
+"""The contenders: what is measured. To add one, add an entry."""
 
 from __future__ import annotations
 
@@ -20,23 +20,22 @@ PYTHON = (sys.executable, "tornado_app.py")
 
 @dataclass(frozen=True)
 class Contender:
-    """A way to have a program restarted.
+    """A way to restart a program.
 
-    *command* is run in the directory of the program; PORT in it stands for the port to serve, which
-    the program also finds in its environment, beside *variables*. *packages* are what it needs:
-    distributions of Python, or else programs. *tells* is in the line by which it says that it
-    noticed a change.
+    *command* runs in the directory of the program. PORT in it is replaced by the port to serve. The
+    environment has this port, too, and *variables*. *packages* are the Python distributions or the
+    programs that it needs. *prints* is part of the line that it prints when it notices a change.
     """
 
     name: str
     packages: tuple[str, ...]
     command: tuple[str, ...]
-    kind: str = "tornado"  # its bare start, below
-    tells: str = ""
+    kind: str = "tornado"  # of program: a key of BARE
+    prints: str = ""
     variables: Mapping[str, str] = field(default_factory=dict)
-    option: str = ""  # is one of its command's, or it is left out
-    patches: bool = False  # the running program, and restarts nothing
-    walks: bool = False  # through the directories while idle, which is news to who watches these
+    option: str = ""  # without this option of its command, the contender is left out
+    patches: bool = False  # changes the running program, and restarts nothing
+    walks: bool = False  # reads all directories while idle, which causes events for others
 
     @property
     def language(self) -> str:
@@ -44,7 +43,7 @@ class Contender:
 
     @property
     def absent(self) -> str:
-        """Why it is left out, if it is."""
+        """Why the contender is left out; empty if it is not."""
         missing = [name for name in self.packages if version(name) is None]
         if missing:
             return f"{', '.join(missing)} not installed"
@@ -53,25 +52,25 @@ class Contender:
         return ""
 
     def at(self, port: int) -> list[str]:
-        """Return the command line."""
+        """Return the command line for *port*."""
         program = tool(self.command[0]) or self.command[0]
         return [word.replace("PORT", str(port)) for word in (program, *self.command[1:])]
 
     def environment(self, port: int) -> dict[str, str]:
-        """Return what it finds in its environment."""
+        """Return the variables that its environment has in addition."""
         return {"PORT": str(port), **self.variables}
 
 
 @functools.cache
 def tool(name: str) -> str | None:
-    """Return where the program *name* is: beside this interpreter, of npm, or on PATH."""
+    """Return the path of the program *name*: beside this interpreter, from npm, or on PATH."""
     places = [Path(sys.executable).parent, Path("node_modules/.bin").absolute()]
     return shutil.which(name, path=os.pathsep.join([*map(str, places), os.environ["PATH"]]))
 
 
 @functools.cache
 def version(name: str) -> str | None:
-    """Return the version installed of a distribution or a program."""
+    """Return the installed version of a distribution or a program."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -81,7 +80,7 @@ def version(name: str) -> str | None:
 
 @functools.cache
 def _help(command: tuple[str, ...]) -> str:
-    """Return what `python -m MODULE --help` prints, of a command that begins so."""
+    """Return what --help prints, for a *command* that begins with `python -m MODULE`."""
     return _printed(*command[:3], "--help")
 
 
@@ -97,7 +96,7 @@ def _printed(*command: str | None) -> str:
 
 
 def without(hidden: str, module: str) -> tuple[str, ...]:
-    """Run *module* as `python -m` does, with *hidden*, which it would take, not to be had."""
+    """Return a command that runs *module* as `python -m` does, but cannot import *hidden*."""
     code = f"import runpy, sys; sys.modules[{hidden!r}] = None; "
     code += f"runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
     return (sys.executable, "-c", code)
@@ -110,7 +109,7 @@ GUNICORN = (*MODULE, "gunicorn", "--no-control-socket", "--bind", "127.0.0.1:POR
 FLASK = ("--app", "flask_app", "run", "--port", "PORT")
 DJANGO = (sys.executable, "django_app.py", "runserver", "127.0.0.1:PORT")
 
-# What each kind of program is without a reloader: the measure of all others.
+# Each kind of program without a reloader. The others are compared with these.
 BARE = {
     kind: Contender(f"bare start: {kind}", (package,), command, kind)
     for kind, package, command in (
@@ -127,7 +126,7 @@ BARE = {
 }
 ORACLE = Contender("oracle", ("tornado",), PYTHON)
 
-# In the program, after it listens; the line it logs is wanted.
+# The program executes this once it listens. The measures need the line that is logged.
 START = {
     "evreload": "import logging; logging.basicConfig(level='INFO'); "
     "logging.getLogger('tornado.access').setLevel('ERROR'); import evreload; evreload.start()",
@@ -135,28 +134,30 @@ START = {
     "logging.getLogger('tornado.access').setLevel('ERROR'); "
     "import tornado.autoreload; tornado.autoreload.start()",
 }
-RESTARTING = "; restarting server"  # says evreload, and so does Tornado
+RESTARTING = "; restarting server"  # both evreload and Tornado log this
 EVRELOAD = (
     Contender(
         "evreload start()",
         ("evreload",),
         PYTHON,
-        tells=RESTARTING,
+        prints=RESTARTING,
         variables={"START": START["evreload"]},
     ),
-    Contender("evreload", ("evreload",), (*MODULE, "evreload", "tornado_app.py"), tells=RESTARTING),
+    Contender(
+        "evreload", ("evreload",), (*MODULE, "evreload", "tornado_app.py"), prints=RESTARTING
+    ),
     Contender(
         "evreload --warm",
         ("evreload",),
         (*MODULE, "evreload", "--warm", "tornado_app.py"),
-        tells=RESTARTING,
+        prints=RESTARTING,
         option="--warm",
     ),
     Contender(
         "evreload --poll",
         ("evreload",),
         (*MODULE, "evreload", "--poll", "tornado_app.py"),
-        tells=RESTARTING,
+        prints=RESTARTING,
     ),
 )
 PEERS = (
@@ -164,14 +165,14 @@ PEERS = (
         "tornado.autoreload",
         ("tornado",),
         PYTHON,
-        tells=RESTARTING,
+        prints=RESTARTING,
         variables={"START": START["tornado"]},
     ),
     Contender(
         "tornado.autoreload, wrapper",
         ("tornado",),
         (*MODULE, "tornado.autoreload", "tornado_app.py"),
-        tells=RESTARTING,
+        prints=RESTARTING,
         variables={"START": START["tornado"]},
     ),
     Contender(
@@ -179,7 +180,7 @@ PEERS = (
         ("uvicorn",),
         (*without("watchfiles", "uvicorn"), *UVICORN[3:], "--reload"),
         "uvicorn",
-        tells="detected changes",
+        prints="detected changes",
         walks=True,
     ),
     Contender(
@@ -187,14 +188,14 @@ PEERS = (
         ("uvicorn", "watchfiles"),
         (*UVICORN, "--reload"),
         "uvicorn",
-        tells="detected changes",
+        prints="detected changes",
     ),
     Contender(
         "granian",
         ("granian", "watchfiles"),
         (*GRANIAN, "--reload"),
         "granian",
-        tells="Changes detected",
+        prints="Changes detected",
     ),
     Contender("hypercorn", ("hypercorn",), (*HYPERCORN, "--reload"), "hypercorn"),
     *(
@@ -203,7 +204,7 @@ PEERS = (
             packages,
             (*GUNICORN, "--reload", "--reload-engine", engine),
             "gunicorn",
-            tells="Worker reloading",
+            prints="Worker reloading",
         )
         for engine, packages in (("poll", ("gunicorn",)), ("inotify", ("gunicorn", "inotify")))
     ),
@@ -212,7 +213,7 @@ PEERS = (
             f"hupper, {monitor}",
             packages,
             ("hupper", "-m", "tornado_app"),
-            tells="changed; reloading",
+            prints="changed; reloading",
             variables={"HUPPER_DEFAULT_MONITOR": path},
         )
         for monitor, path, packages in (
@@ -226,7 +227,7 @@ PEERS = (
             ("flask", *more),
             (*program, *FLASK, "--reload"),
             "flask",
-            tells="Detected change",
+            prints="Detected change",
             walks=True,
         )
         for reloader, more, program in (
@@ -234,12 +235,12 @@ PEERS = (
             ("watchdog", ("watchdog",), (*MODULE, "flask")),
         )
     ),
-    Contender("Django", ("django",), DJANGO, "django", tells="changed, reloading"),
+    Contender("Django", ("django",), DJANGO, "django", prints="changed, reloading"),
     Contender(
         "watchfiles",
         ("watchfiles",),
         (*MODULE, "watchfiles", "--filter", "python", shlex.join(PYTHON)),
-        tells="change detected",
+        prints="change detected",
     ),
     Contender(
         "watchmedo",
@@ -252,7 +253,7 @@ PEERS = (
         "jurigged",
         ("jurigged",),
         (*MODULE, "jurigged", "--verbose", "tornado_app.py"),
-        tells="Update",
+        prints="Update",
         patches=True,
     ),
     Contender(
@@ -260,7 +261,7 @@ PEERS = (
         ("node", "nodemon"),
         ("nodemon", "--ext", "mjs", "node_app.mjs"),
         "node",
-        tells="restarting due to changes",
+        prints="restarting due to changes",
     ),
     Contender("bun --watch", ("bun",), ("bun", "--watch", "bun_app.mjs"), "bun"),
     Contender("bun --hot", ("bun",), ("bun", "--hot", "bun_app.mjs"), "bun", patches=True),
@@ -279,11 +280,11 @@ def present(contenders: Iterable[Contender]) -> list[Contender]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of all that is measured."""
+    """Return the versions of all packages of the contenders."""
     names = {name: version(name) for one in ALL for name in one.packages}
     return {name: found for name, found in names.items() if found}
 
 
 def absences() -> dict[str, str]:
-    """Return who is left out, and why."""
+    """Return the contenders that are left out, and why."""
     return {one.name: one.absent for one in ALL if one.absent}

@@ -1,4 +1,4 @@
-"""An edit while the program is restarting for another, which may lose it."""
+"""A second edit while the program restarts for a first: the second may be lost."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from .runners import Runner, measured, restarting, side_by_side, take_turns, wri
 from .scale import Scale
 
 MODULES = 50
-PAUSE = 0.3  # seconds that the program takes after it imported what is edited
-LIMIT = 5.0  # seconds, and the time of two starts, until the second edit counts as lost
-AT_ONCE = 10  # contenders at a time: they mostly wait
+PAUSE = 0.3  # seconds for which the program sleeps after it has imported the edited module
+LIMIT = 5.0  # seconds; after these and the time of two starts, the second edit counts as lost
+AT_ONCE = 10  # contenders at a time: most of the time they are idle
 
 
 def measure(place: Path, scale: Scale) -> list[Table]:
-    """Save, and once more when the program has read the first version but does not serve yet."""
+    """Save, and save again after the program has imported the first version, before it serves."""
     contenders = [one for one in restarting(scale.only) if not one.patches]
     runners = [
         Runner(one, place / f"contender{number}", count_starts=True)
@@ -28,7 +28,7 @@ def measure(place: Path, scale: Scale) -> list[Table]:
     for runner in runners:
         runner.variables["PAUSE"] = str(PAUSE)
     with side_by_side(runners, "during"):
-        take_turns(runners, scale.during, "during", _twice, AT_ONCE)
+        take_turns(runners, scale.during, "during", _save_twice, AT_ONCE)
     table = Table(
         f"A second edit during the restart for a first ({scale.during} rounds)",
         ("lost", "of", *(f"to its answer, {one}, ms" for one in SPREAD)),
@@ -40,12 +40,12 @@ def measure(place: Path, scale: Scale) -> list[Table]:
     return [table]
 
 
-def _twice(runner: Runner, number: int) -> None:
+def _save_twice(runner: Runner, number: int) -> None:
     starts = runner.starts()
     first = runner.save(in_place=number % 2 == 1)
     while runner.starts() == starts:
         if time.perf_counter() > first + LIMIT:
-            runner.get_ready()  # the first was lost already, which is not asked here
+            runner.get_ready()  # the first edit was lost, which is not measured here
             return
         time.sleep(0.002)
     time.sleep(random.uniform(0, PAUSE))

@@ -1,4 +1,4 @@
-"""From a save to the first answer, of programs that import much."""
+"""From a save to the first answer, for programs that import large packages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from .contenders import version
 from .restart import MODULES, answers
 from .results import Table
-from .runners import field, restarting, save_and_follow, side_by_side, take_turns
+from .runners import make_runners, restarting, save_and_follow, side_by_side, take_turns
 from .scale import Scale
 
 IMPORTS = {
@@ -19,11 +19,11 @@ IMPORTS = {
 
 
 def measure(place: Path, scale: Scale) -> list[Table]:
-    """Save as `restart` does, for programs in Python that import what is installed of IMPORTS."""
+    """Save as `restart` does, for Python programs that import the installed ones of IMPORTS."""
     found = [name for name in IMPORTS if version(name)]
     more = "".join(f"import {IMPORTS[name]}\n" for name in found)
     contenders = [one for one in restarting(scale.only) if one.language == "py"]
-    runners = field(place, contenders, MODULES, more)
+    runners = make_runners(place, contenders, MODULES, more)
     with side_by_side(runners, "heavy"):
         take_turns(runners, scale.heavy, "heavy", save_and_follow)
     table = answers(runners, f"Save to first answer, heavy imports (ms; {scale.heavy} saves)")

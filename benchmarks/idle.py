@@ -1,4 +1,4 @@
-"""What an idle program costs: processor time, wake-ups, system calls and memory of all its tree."""
+"""What an idle program costs: processor time, wake-ups, system calls and memory of its tree."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .processes import family, grown, memory, threads, woken, worked
+from .processes import increase, memory, process_tree, processor_seconds, threads, wake_ups
 from .programs import link_tree, write_others, write_programs
 from .results import Table
 from .runners import Runner, bare_starts, note, restarting, side_by_side
 from .scale import Scale, Tree
 
 MINUTE = 60.0  # seconds
-ATTACHING = 2.0  # seconds; to attach to a program interrupts it
+ATTACHING = 2.0  # seconds after strace attaches, which interrupts the program
 COLUMNS = (
     "CPU, ms a minute",
     "wake-ups a second",
@@ -29,7 +29,7 @@ COLUMNS = (
 
 @dataclass
 class Cost:
-    """Of a process and all that descends from it."""
+    """The cost of a process and its descendants."""
 
     cpu: float  # seconds a second
     wakes: float  # a second
@@ -44,7 +44,7 @@ class Cost:
 
 
 def measure(place: Path, scale: Scale) -> list[Table]:
-    """Run all contenders side by side on the same files, and let them be."""
+    """Run all contenders side by side on the same files, without a save."""
     return [_on(place / f"tree{number}", tree, scale) for number, tree in enumerate(scale.trees)]
 
 
@@ -62,7 +62,7 @@ def _on(place: Path, tree: Tree, scale: Scale) -> Table:
         runners.append(Runner(one, directory))
     table = Table(f"Idle: {tree}", COLUMNS, bars=COLUMNS[0])
     with side_by_side(runners, f"idle, {tree}", prove=False):
-        costs = look(runners, scale.idle, place)
+        costs = measure_idle(runners, scale.idle, place)
     for runner in runners:
         if runner in costs:
             table.add(runner.contender.name, *costs[runner].cells())
@@ -71,42 +71,42 @@ def _on(place: Path, tree: Tree, scale: Scale) -> Table:
     return table
 
 
-def look(runners: Sequence[Runner], seconds: float, place: Path) -> dict[Runner, Cost]:
-    """Return what *runners* cost while nothing happens; those that run alone come last."""
-    costs = _look([one for one in runners if one.program], seconds, place)
+def measure_idle(runners: Sequence[Runner], seconds: float, place: Path) -> dict[Runner, Cost]:
+    """Return the cost of *runners* while nothing happens; those that run alone come last."""
+    costs = _measure_idle([one for one in runners if one.program], seconds, place)
     for runner in runners:
         if runner.alone and not runner.failed:
-            runner.attempt(lambda it: costs.update(_look([it], seconds, place)))
+            runner.attempt(lambda one: costs.update(_measure_idle([one], seconds, place)))
     return costs
 
 
-def _look(runners: Sequence[Runner], seconds: float, place: Path) -> dict[Runner, Cost]:
+def _measure_idle(runners: Sequence[Runner], seconds: float, place: Path) -> dict[Runner, Cost]:
     note(f"idle: {len(runners)} programs, {seconds:g} s, and again under strace")
-    families = [family(one.program.pid) for one in runners if one.program]
-    before = [(worked(pids), woken(pids)) for pids in families]
+    trees = [process_tree(one.program.pid) for one in runners if one.program]
+    before = [(processor_seconds(pids), wake_ups(pids)) for pids in trees]
     time.sleep(seconds)
-    after = [(worked(pids), woken(pids)) for pids in families]
-    calls = _system_calls(families, seconds, place)
+    after = [(processor_seconds(pids), wake_ups(pids)) for pids in trees]
+    calls = _system_calls(trees, seconds, place)
     return {
         runner: Cost(
-            grown(a[0], b[0]) / seconds,
-            grown(a[1], b[1]) / seconds,
+            increase(a[0], b[0]) / seconds,
+            increase(a[1], b[1]) / seconds,
             number,
             len(pids),
             threads(pids),
             memory(pids),
         )
-        for runner, pids, a, b, number in zip(runners, families, before, after, calls, strict=True)
+        for runner, pids, a, b, number in zip(runners, trees, before, after, calls, strict=True)
     }
 
 
-def _system_calls(families: list[list[int]], seconds: float, place: Path) -> list[float | None]:
-    """Return how many system calls a second each of *families* makes; None without strace."""
+def _system_calls(trees: list[list[int]], seconds: float, place: Path) -> list[float | None]:
+    """Return the system calls a second of each of *trees*; None without strace."""
     if not (strace := shutil.which("strace")):
-        return [None] * len(families)
-    traces = [place / f"trace{number}" for number in range(len(families))]
+        return [None] * len(trees)
+    traces = [place / f"trace{number}" for number in range(len(trees))]
     tracers = []
-    for pids, trace in zip(families, traces, strict=True):
+    for pids, trace in zip(trees, traces, strict=True):
         command = [strace, "-f", "-ttt", "-s", "0", "-o", str(trace)]
         for pid in pids:
             command += ["-p", str(pid)]

@@ -1,4 +1,4 @@
-"""What evreload costs on the event loop, beside the polling of tornado.autoreload."""
+"""What evreload costs on the event loop, compared with the polling of tornado.autoreload."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .runners import note
 from .scale import Scale
 
 LATE = 500  # modules imported at once, while the program runs
-LIMIT = 20.0  # seconds, to be ready or to call the hook
+LIMIT = 20.0  # seconds until the program is ready, or calls the hook
 DEBOUNCE = 5.0  # milliseconds, evreload's default
 
-# Prints what the loop's thread worked in so many seconds, and how long one tick of Tornado's takes.
+# Prints the processor time of the loop's thread while idle, and the time of Tornado's polls.
 TICK = """
 import asyncio, json, sys, time
 import everything, tornado.autoreload, tornado.ioloop
@@ -49,8 +49,8 @@ async def main():
 asyncio.run(main())
 """
 
-# Prints the loop's lag, and the time of each callback that is not the ticker's own, while evreload
-# starts and while many modules are imported at once on another thread.
+# Prints the loop's lag and the times of evreload's callbacks, each while nothing happens, while
+# evreload starts, and while another thread imports many modules at once.
 LAG = """
 import asyncio, json, sys, time
 import everything, tornado.ioloop
@@ -97,7 +97,7 @@ async def main():
 asyncio.run(main())
 """
 
-# Prints a line each time its loop turns, and when its reload hook is called.
+# Prints a line when it is ready, and the time when its reload hook is called.
 HOOK = """
 import asyncio, sys, time
 import everything, helper, tornado.ioloop
@@ -107,7 +107,7 @@ async def main():
     evreload.start()
     evreload.add_reload_hook(lambda: print("hook", time.perf_counter(), flush=True))
     await asyncio.sleep(1.0)
-    while not evreload._story()._is_up:
+    while not evreload._backend.current()._watcher._is_announced:
         await asyncio.sleep(0.05)
     print("ready", flush=True)
     await asyncio.Event().wait()
@@ -117,7 +117,7 @@ asyncio.run(main())
 
 
 def measure(place: Path, scale: Scale) -> list[Table]:
-    """Run programs of few and of many modules, in turn with and without evreload."""
+    """Run programs with few and with many modules, alternately with and without evreload."""
     for modules in scale.loops:
         note(f"loop: writing {modules} modules")
         directory = place / str(modules)
@@ -143,13 +143,13 @@ def _ticks(place: Path, scale: Scale) -> Table:
             idle, ticks, files = _run(place / str(modules), "tick.py", str(scale.looking), reloader)
             looks: list[Cell] = ["never looks"]
             if reloader == "tornado":
-                middle, p90, worst = spread(ticks)
-                looks = [middle, p90, worst, statistics.median(ticks) * 1e6 / files]
-            table.add(_who(modules, reloader), idle * 1e3, *looks)
+                median, p90, worst = spread(ticks)
+                looks = [median, p90, worst, statistics.median(ticks) * 1e6 / files]
+            table.add(_row_name(modules, reloader), idle * 1e3, *looks)
     return table
 
 
-def _who(modules: int, reloader: str) -> str:
+def _row_name(modules: int, reloader: str) -> str:
     names = {"none": "no reloader", "tornado": "tornado.autoreload", "evreload": "evreload"}
     return f"{modules} modules, {names[reloader]}"
 
@@ -175,7 +175,7 @@ def _lags(place: Path, scale: Scale) -> Table:
                 lags = sorted(lag for run in runs for lag in run[number][0])
                 took = [one for run in runs for one in run[number][1]]
                 table.add(
-                    f"{_who(modules, reloader)}, {when}",
+                    f"{_row_name(modules, reloader)}, {when}",
                     *_percentiles(lags, 0.5, 0.99, 1),
                     len(took),
                     *_percentiles(sorted(wall for wall, _ in took), 0.99, 1),
@@ -184,9 +184,9 @@ def _lags(place: Path, scale: Scale) -> Table:
     return table
 
 
-def _percentiles(ordered: list[float], *places: float) -> list[Cell]:
+def _percentiles(ordered: list[float], *shares: float) -> list[Cell]:
     last = len(ordered) - 1
-    return [ordered[int(place * last)] * 1e3 if ordered else None for place in places]
+    return [ordered[int(share * last)] * 1e3 if ordered else None for share in shares]
 
 
 def _hooks(place: Path, scale: Scale) -> Table:
@@ -202,7 +202,7 @@ def _hooks(place: Path, scale: Scale) -> Table:
 
 
 def _to_hook(directory: Path, count: int) -> list[float]:
-    """Return how long after each save the hook was called, less the debounce."""
+    """Return for each save the time until the hook was called, less the debounce."""
     taken = []
     since = time.perf_counter()
     program = Program([sys.executable, "hook.py"], directory)

@@ -1,4 +1,4 @@
-"""The picture of a measure: a panel for each table that wants one. Needs matplotlib."""
+"""The picture of a measure: a panel for each table with `bars` or `lines`. Needs matplotlib."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 from .results import Table, figure
 
-OURS, THEIRS, LIMITS = "tab:orange", "tab:blue", "tab:gray"
+OWN_COLOR, PEER_COLOR, LIMIT_COLOR = "tab:orange", "tab:blue", "tab:gray"
 STYLES = ("-", "--", ":", "-.")
-WIDE = 30  # beyond this ratio of the largest to the smallest, the axis is logarithmic
+WIDE = 30  # above this ratio of the largest to the smallest value, the axis is logarithmic
 
 
 def can_draw() -> bool:
@@ -19,7 +19,7 @@ def can_draw() -> bool:
 
 
 def draw(tables: Sequence[Table], path: Path) -> bool:
-    """Draw those of *tables* that want it into *path*; say whether there were any."""
+    """Draw the *tables* that have `bars` or `lines` into *path*; return whether there are any."""
     from matplotlib.figure import Figure
 
     panels = [one for one in tables if (one.bars and one.column(one.bars)) or one.lines]
@@ -37,15 +37,15 @@ def draw(tables: Sequence[Table], path: Path) -> bool:
 
 def _color(name: str) -> str:
     if "evreload" in name:
-        return OURS
-    return LIMITS if name.startswith(("bare start", "oracle")) else THEIRS
+        return OWN_COLOR
+    return LIMIT_COLOR if name.startswith(("bare start", "oracle")) else PEER_COLOR
 
 
 def _bars(table: Table, axis: Any) -> None:
     ordered = sorted(table.column(table.bars), key=lambda one: -one[1])
-    if is_ratio := "ratio" in table.bars:  # of a bare start, it says nothing
+    if is_ratio := "ratio" in table.bars:  # it is 1 for each bare start
         ordered = [one for one in ordered if not one[0].startswith("bare start")]
-        axis.axvline(1, color=LIMITS, linestyle=":")
+        axis.axvline(1, color=LIMIT_COLOR, linestyle=":")
     names, values = [name for name, _ in ordered], [value for _, value in ordered]
     bars = axis.barh(names, values, color=[_color(name) for name in names])
     axis.bar_label(bars, [figure(value) for value in values], padding=3, fontsize="small")
@@ -65,7 +65,7 @@ def _lines(table: Table, axis: Any) -> None:
             style = STYLES[number // len(STYLES) % len(STYLES)]
             drawn: dict[str, Any] = {"linewidth": 1.0}
             if "evreload" in name:
-                style, drawn = STYLES[number % len(STYLES)], {"linewidth": 2.5, "color": OURS}
+                style, drawn = STYLES[number % len(STYLES)], {"linewidth": 2.5, "color": OWN_COLOR}
             axis.plot(*zip(*points, strict=True), style, marker=".", label=name, **drawn)
             lowest = min(lowest, *(y for _, y in points))
     axis.set_xscale("log")

@@ -1,4 +1,4 @@
-"""The processes that are measured: each is started, read, looked at, and ended by its id."""
+"""The processes that are measured: their start, output, costs and end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LINES_KEPT = 20_000
 
 
 def environment() -> dict[str, str]:
-    """Return the environment for what is measured, with bytecode on."""
+    """Return the environment for the measured programs: they write bytecode."""
     unwanted = ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "WERKZEUG_RUN_MAIN", "NO_COLOR")
     return {
         name: value
@@ -27,13 +27,13 @@ def environment() -> dict[str, str]:
 
 
 class Program:
-    """A process in a session of its own, with all that comes of it and what it prints."""
+    """A process in a session of its own, its descendants and its output."""
 
     def __init__(
         self, command: Sequence[str], directory: Path, variables: Mapping[str, str] | None = None
     ) -> None:
         self._lines: deque[tuple[float, str]] = deque(maxlen=LINES_KEPT)
-        self._news = threading.Condition()
+        self._printed = threading.Condition()
         self._process = subprocess.Popen(
             command,
             cwd=directory,
@@ -51,9 +51,9 @@ class Program:
     def _read(self) -> None:
         assert self._process.stdout
         for line in self._process.stdout:
-            with self._news:
+            with self._printed:
                 self._lines.append((time.perf_counter(), line.strip()))
-                self._news.notify_all()
+                self._printed.notify_all()
 
     @property
     def pid(self) -> int:
@@ -62,42 +62,42 @@ class Program:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def said(self, text: str, since: float) -> float | None:
-        """Return when it first printed *text*, after *since*; None if it has not."""
-        with self._news:
+    def time_of(self, text: str, since: float) -> float | None:
+        """Return when it first printed *text* after *since*; None if it has not."""
+        with self._printed:
             return next((when for when, line in self._lines if when > since and text in line), None)
 
     def line(self, text: str, since: float, limit: float) -> str:
-        """Return the first line with *text* that it prints after *since*."""
+        """Return the first line with *text* that it prints after *since*. Raises TimeoutError."""
 
         def found() -> str | None:
             return next((line for when, line in self._lines if when > since and text in line), None)
 
-        with self._news:
-            if line := self._news.wait_for(found, limit):
+        with self._printed:
+            if line := self._printed.wait_for(found, limit):
                 return line
-        raise TimeoutError(f"has not said {text!r}")
+        raise TimeoutError(f"has not printed {text!r}")
 
-    def last_words(self) -> str:
-        """Return the last line that it printed, of those that are not about a request."""
+    def last_line(self) -> str:
+        """Return the last line that it printed, except lines about requests."""
         if not self.alive():
-            self._reader.join(1)  # it may not have come to the end of what was printed
-        with self._news:
-            words = (line for _, line in reversed(self._lines) if line and "GET /" not in line)
-            return next(words, "nothing was printed")
+            self._reader.join(1)  # the reader may not have read all of the output yet
+        with self._printed:
+            lines = (line for _, line in reversed(self._lines) if line and "GET /" not in line)
+            return next(lines, "nothing was printed")
 
     def kill(self) -> None:
-        """End the process itself, at once."""
+        """Kill the process alone, at once."""
         self._process.kill()
         self._process.wait()
         self._close()
 
     def end(self) -> None:
-        """End it and all that came of it."""
-        if self.alive():  # or its id may be another's by now
-            # Stopped first, then killed before its children, it can't start another in their place.
+        """Kill the process, its descendants, and all other processes of its session."""
+        if self.alive():  # otherwise its id may belong to another process by now
+            # It is stopped, then killed before its children: so it cannot start new ones.
             self._process.send_signal(signal.SIGSTOP)
-            for pid in family(self.pid):
+            for pid in process_tree(self.pid):
                 _signal(pid, signal.SIGKILL)
             self._process.wait()
         for pid in _session(self.pid):
@@ -115,8 +115,8 @@ def _signal(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-def family(pid: int) -> list[int]:
-    """Return *pid* and all that descends from it."""
+def process_tree(pid: int) -> list[int]:
+    """Return *pid* and its descendants, parents first."""
     found = [pid]
     for one in found:
         with contextlib.suppress(OSError):
@@ -126,7 +126,7 @@ def family(pid: int) -> list[int]:
 
 
 def _session(leader: int) -> Iterator[int]:
-    """Yield who is left of a session besides its leader: what lost its parent is in no family."""
+    """Yield the processes of a session except its leader, orphans included."""
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             pid = int(path.parent.name)
@@ -148,18 +148,18 @@ def _count(pids: Sequence[int], count: Callable[[Path], float]) -> dict[Path, fl
     return found
 
 
-def worked(pids: Sequence[int]) -> dict[Path, float]:
-    """Return how many seconds their threads were on a processor, by the scheduler's own count."""
+def processor_seconds(pids: Sequence[int]) -> dict[Path, float]:
+    """Return the processor time of each thread of *pids* in seconds, from the scheduler."""
     return _count(pids, lambda task: int((task / "schedstat").read_text().split()[0]) / 1e9)
 
 
-def woken(pids: Sequence[int]) -> dict[Path, float]:
-    """Return how often their threads went to sleep themselves, and so must have been woken."""
+def wake_ups(pids: Sequence[int]) -> dict[Path, float]:
+    """Return for each thread of *pids* how often it went to sleep, and so was wake_ups again."""
     return _count(pids, lambda task: _found(r"^voluntary_ctxt_switches:\s+(\d+)", task / "status"))
 
 
-def grown(before: dict[Path, float], after: dict[Path, float]) -> float:
-    """Return by how much a count has grown, over all threads that are still there."""
+def increase(before: dict[Path, float], after: dict[Path, float]) -> float:
+    """Return the increase of a count, over all threads that still exist."""
     return sum(number - before.get(task, 0) for task, number in after.items())
 
 
@@ -168,7 +168,7 @@ def threads(pids: Sequence[int]) -> int:
 
 
 def memory(pids: Sequence[int]) -> float:
-    """Return their proportional set size in MB: what is shared counts in parts."""
+    """Return the proportional set size of *pids* in MB: shared pages count in parts."""
     return sum(_found(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup")) for pid in pids) / 1e3
 
 

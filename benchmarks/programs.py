@@ -1,7 +1,7 @@
-"""What is run: servers of each kind, the modules they import, and how these are saved.
+"""The measured programs: servers of each kind, the modules that they import, and saving these.
 
-Every server answers any request with `helper.value()`, so that the answer tells which version of
-`helper` is served. `starting` tells of each start, and takes its time if it is told to.
+Every server answers each request with `helper.value()`: the answer shows which version of `helper`
+it serves. `starting` records each start, and sleeps for PAUSE seconds.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ if (process.env.STARTS) {
 }
 """
 
-# What the same directory may hold: the servers by their files' names.
+# The servers of a directory by their file names.
 PROGRAMS = {
     "py": {
         "tornado_app.py": TORNADO,
@@ -130,7 +130,7 @@ HELPERS = {
 }
 BROKEN = {"py": "def value(:\n    return 0\n", "mjs": "export function value( {\n"}
 MODULE = {"py": "VALUE = {}  # {}\n", "mjs": "export const VALUE = {}  // {}\n"}
-# Saying the same of all modules: their only value, or that they differ.
+# The value that all modules have, or 'mixed' if they differ.
 TOTAL = {
     "py": (
         "import importlib\n"
@@ -171,7 +171,7 @@ def write_modules(
 def write_programs(directory: Path, modules: int, languages: Iterable[str], more: str = "") -> None:
     """Write all servers of *languages*, which import *modules* modules and `helper`.
 
-    *more* is executed where Python imports everything. The bytecode is written, too.
+    *more* is added to `everything.py`. The bytecode is written, too.
     """
     directory.mkdir(parents=True, exist_ok=True)
     for language in languages:
@@ -187,18 +187,18 @@ def write_programs(directory: Path, modules: int, languages: Iterable[str], more
 
 
 def copy_programs(source: Path, directory: Path, language: str) -> None:
-    """Have in *directory* what is in *source*, and a `helper` of its own."""
+    """Create *directory* with links to the files of *source*, but its own `helper`."""
     link_tree(source, directory)
     save(directory, 0, language)
 
 
 def link_tree(source: Path, directory: Path) -> None:
-    """Have in *directory* the files of *source*: the same, which are not to be written to."""
+    """Create *directory* with hard links to the files of *source*, which must not be changed."""
     subprocess.run(["cp", "-al", source, directory], check=True, timeout=300)
 
 
 def write_others(directory: Path, directories: int) -> None:
-    """Write files that nobody imports."""
+    """Write files that no program imports."""
     for number in range(directories):
         place = directory / "others" / f"group{number // 100}" / f"directory{number}"
         place.mkdir(parents=True)
@@ -207,15 +207,15 @@ def write_others(directory: Path, directories: int) -> None:
 
 
 def different(template: str, value: object) -> str:
-    """Fill in *value*; the length changes each time.
+    """Fill in *value*; the length differs from value to value.
 
-    Peers that trust stale bytecode are not punished here.
+    So no contender runs stale bytecode, which Python uses if time (in seconds) and size are equal.
     """
     return template.format(value, "x" * (hash(value) % 7))
 
 
 def save(directory: Path, value: int, language: str, *, in_place: bool = False) -> float:
-    """Save `helper` anew, as some editors do or as the others do; return when."""
+    """Save `helper` with *value*, in place or by a rename; return the time before."""
     return save_text(directory, different(HELPERS[language], value), language, in_place=in_place)
 
 

@@ -1,4 +1,4 @@
-"""From a save to the first answer of the new code, to its detection, and what a client met."""
+"""From a save to the first answer of the new code and to its detection; failed connections."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .results import SPREAD, Table, ratio, spread
 from .runners import (
     Bare,
     Runner,
-    field,
+    make_runners,
     measured,
     restarting,
     save_and_follow,
@@ -22,8 +22,8 @@ MODULES = 50
 
 
 def measure(place: Path, scale: Scale) -> list[Table]:
-    """Save once for each contender in each round, all of them running side by side."""
-    runners = field(place, restarting(scale.only), MODULES)
+    """Save once for each contender in each round, while all of them run side by side."""
+    runners = make_runners(place, restarting(scale.only), MODULES)
     with side_by_side(runners, "restart"):
         take_turns(runners, scale.restart, "restart", save_and_follow)
     return [
@@ -47,7 +47,7 @@ def answers(runners: Sequence[Runner], title: str) -> Table:
 def _detections(runners: Sequence[Runner]) -> Table:
     table = Table("Save to detection, of those that tell (ms; the same saves)", SPREAD)
     for runner in runners:
-        if runner.contender.tells and not runner.failed:
+        if runner.contender.prints and not runner.failed:
             noticed = [seen.noticed for seen in runner.seen if seen.noticed is not None]
             table.add(runner.contender.name, *spread(noticed), samples=noticed)
     return table

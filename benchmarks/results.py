@@ -1,4 +1,4 @@
-"""What comes of a measure: tables, kept as JSON and as Markdown, and put into a report."""
+"""The result of a measure: tables, written as JSON, as Markdown, and into a report."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SPREAD = ("median", "p90", "worst")
 
 
 def without_places(text: str) -> str:
-    """Return *text* without where this machine keeps Python, and what is temporary."""
+    """Return *text* without the directories of Python and of temporary files on this machine."""
     for place in (sys.prefix, sys.base_prefix, tempfile.gettempdir()):
         text = text.replace(place, "...")
     return text
@@ -27,10 +27,10 @@ def without_places(text: str) -> str:
 
 @dataclass
 class Table:
-    """Rows of numbers and words, with a title and remarks.
+    """Rows of numbers and texts, with a title and remarks.
 
-    *bars* is the column that a picture shows of it; with *lines* it shows all columns, whose names
-    are then numbers.
+    *bars* is the column that the picture shows. With *lines*, the picture shows all columns, and
+    the names of the columns are numbers.
     """
 
     title: str
@@ -38,7 +38,7 @@ class Table:
     rows: list[tuple[str, list[Cell]]] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     bars: str = ""
-    lines: str = ""  # what the numbers in the columns' names count
+    lines: str = ""  # the unit of the columns' names
     samples: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, name: str, *cells: Cell, samples: Iterable[float] = ()) -> None:
@@ -51,9 +51,9 @@ class Table:
         self.remarks.append(f"{name} failed: {without_places(reason)}.")
 
     def column(self, name: str) -> list[tuple[str, float]]:
-        """Return the numbers in a column."""
-        place = list(self.columns).index(name)
-        numbers = ((row, cells[place]) for row, cells in self.rows if place < len(cells))
+        """Return the numbers in the column *name*, each with the name of its row."""
+        index = list(self.columns).index(name)
+        numbers = ((row, cells[index]) for row, cells in self.rows if index < len(cells))
         return [(row, cell) for row, cell in numbers if isinstance(cell, (int, float))]
 
     def __str__(self) -> str:
@@ -94,7 +94,7 @@ def ratio(values: Sequence[float], to: Sequence[float]) -> Cell:
 
 
 def machine() -> str:
-    """Describe where this runs."""
+    """Describe the machine and the interpreter."""
     uname = platform.uname()
     return (
         f"{os.cpu_count()} cores, {uname.system} {uname.release} on {uname.machine}, "
@@ -105,13 +105,13 @@ def machine() -> str:
 def keep(place: Path, name: str, about: dict[str, Any], tables: Sequence[Table]) -> None:
     """Write the JSON and the Markdown of a measure into *place*."""
     place.mkdir(parents=True, exist_ok=True)
-    told = {"measure": name, **about, "tables": [asdict(table) for table in tables]}
-    (place / f"{name}.json").write_text(json.dumps(told, indent=1) + "\n")
+    record = {"measure": name, **about, "tables": [asdict(table) for table in tables]}
+    (place / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
     (place / f"{name}.md").write_text("\n\n".join(map(str, tables)) + "\n")
 
 
 def fill_in(report: Path, name: str, text: str) -> None:
-    """Replace what the report has between the marks of *name* by *text*."""
+    """Replace the text between the marks of *name* in the report by *text*."""
     marks = rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)"
     old = report.read_text()
     new, found = re.subn(marks, lambda m: f"{m[1]}{text}\n{m[2]}", old, flags=re.DOTALL)

@@ -1,6 +1,6 @@
-"""Contenders at work: each in a directory and at a port of its own, taking turns.
+"""Running the contenders: each has its own directory and port, and they take turns.
 
-What fails is noted with its contender, which takes no further part; the others go on.
+A contender that fails is left out from then on, and the failure is recorded; the others go on.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from pathlib import Path
 
 from .client import Followed, ask, follow, free_port
 from .contenders import BARE, EVRELOAD, ORACLE, PEERS, Contender, present
-from .processes import Program, family, grown, worked
+from .processes import Program, increase, process_tree, processor_seconds
 from .programs import copy_programs, save, write_programs
 from .results import Table
 
-LIMIT = 8.0  # seconds; an edit that is not answered for until then counts as lost
-PATCHING = 2.0  # seconds; likewise, where nothing is restarted
-STARTS_WAITED_FOR = 2  # in addition, as long as a start of the program takes
-STARTING = 30.0  # seconds
-GET_READY = 1.5  # seconds between a restart and the next save, at least: none is to be lost
-PHASE = 0.3  # seconds, the longest pause before a save: none is in step with anybody's polling
-LOOK = 1.0  # seconds
-CALM = 8  # looks, at most
-BUSY = 0.2  # of a core, while nothing happens
-AT_ONCE = 3  # started at a time
+LIMIT = 8.0  # seconds; without a new answer until then, an edit counts as lost
+PATCHING = 2.0  # seconds; the limit for contenders that patch the running program
+STARTS_WAITED_FOR = 2  # times the start of the program, added to the limit
+STARTING = 30.0  # seconds until the first answer, at most
+GET_READY = 1.5  # seconds between a restart and the next save, at least: no save is to be lost
+PHASE = 0.3  # seconds, the longest random pause before a save: polling is not in step with it
+LOOK = 1.0  # seconds of one look at the processor time
+CALM = 8  # looks until all contenders are idle, at most
+BUSY = 0.2  # of a core; a contender that uses more while idle is busy
+AT_ONCE = 3  # contenders that start at a time
 
 
 class Runner:
-    """One contender, and what was seen of it."""
+    """One contender, and what was measured of it."""
 
     def __init__(
         self, contender: Contender, directory: Path, *, count_starts: bool = False
@@ -42,7 +42,7 @@ class Runner:
         self.seen: list[Followed] = []
         self.failed = ""
         self.value = 0
-        self.alone = False  # does not run while the others do, whom it would disturb
+        self.alone = False  # runs only in its turns, since it would disturb the others
         self.port = free_port()
         self.variables = contender.environment(self.port)
         self._starts = directory.with_name(f"{directory.name}.starts")
@@ -50,19 +50,19 @@ class Runner:
             self.variables["STARTS"] = str(self._starts)
         self.program: Program | None = None
         self._served = 0.0
-        self._start = 0.0  # seconds that a start takes
+        self._start = 0.0  # seconds that its start takes
 
-    def attempt(self, deed: Callable[..., object], *arguments: object) -> None:
-        """Do *deed* with it and *arguments*; if that fails, note why, and end it."""
+    def attempt(self, action: Callable[..., object], *arguments: object) -> None:
+        """Call *action* with this runner and *arguments*; if it fails, record why, and end."""
         try:
             if self.alone:
                 self.get_ready()
-            deed(self, *arguments)
+            action(self, *arguments)
             if self.alone:
                 self.end()
         except Exception as error:
-            words = f"; it last printed: {self.program.last_words()}" if self.program else ""
-            self.failed = f"{error or type(error).__name__}{words}"
+            output = f"; it last printed: {self.program.last_line()}" if self.program else ""
+            self.failed = f"{error or type(error).__name__}{output}"
             note(f"{self.contender.name} failed: {self.failed}")
             self.end()
 
@@ -71,7 +71,7 @@ class Runner:
         self.program = Program(contender.at(self.port), self.directory, self.variables)
 
     def get_ready(self) -> None:
-        """Start it, and see that it serves."""
+        """Start the program, and wait until it serves."""
         self.end()
         self.start()
         self._expect_answer()
@@ -89,25 +89,25 @@ class Runner:
         return bool(self.program and self.program.alive())
 
     def follow(self, since: float, limit: float = LIMIT) -> Followed:
-        """Wait for the answer of the program last saved."""
+        """Wait until the program answers with the value last saved."""
         limit = min(limit, PATCHING) if self.contender.patches and self._start else limit
         limit += STARTS_WAITED_FOR * self._start
         seen = follow(self.ask, self.value, since, limit, self.alive)
-        tells = self.contender.tells
-        if tells and self.program and (when := self.program.said(tells, since)):
+        prints = self.contender.prints
+        if prints and self.program and (when := self.program.time_of(prints, since)):
             seen.noticed = when - since
         self._served = time.monotonic()
         return seen
 
     def save(self, *, in_place: bool = False) -> float:
-        """Save a new value once the last restart is long enough ago; return when."""
+        """Save a new value, at least GET_READY seconds after the last answer; return when."""
         time.sleep(max(0.0, self._served + GET_READY - time.monotonic()))
         time.sleep(random.uniform(0, PHASE))
         self.value += 1
         return save(self.directory, self.value, self.contender.language, in_place=in_place)
 
     def prove(self) -> None:
-        """See that it notices a save at all."""
+        """Check that it notices a save at all."""
         for _ in range(2):
             if not self.follow(self.save(in_place=True)).lost:
                 return
@@ -125,8 +125,8 @@ class Runner:
         self.program = None
 
     def load(self) -> dict[Path, float]:
-        """Return the processor time that it took, of all its processes."""
-        return worked(family(self.program.pid)) if self.program else {}
+        """Return the processor time of all its processes."""
+        return processor_seconds(process_tree(self.program.pid)) if self.program else {}
 
     @property
     def times(self) -> list[float]:
@@ -134,10 +134,10 @@ class Runner:
 
 
 class Cold(Runner):
-    """Is ended at once: there is nothing but the program itself."""
+    """A program without a reloader: killed at once."""
 
     def prove(self) -> None:
-        """Expect nothing of it: it only runs what it is given."""
+        """Check nothing: this program watches no files."""
 
     def end(self) -> None:
         if self.program and self.contender.kind in ("tornado", "node", "bun"):
@@ -146,7 +146,7 @@ class Cold(Runner):
 
 
 class Oracle(Cold):
-    """Knows of each save at once: the limit of what a cold restart can do."""
+    """Restarts with each save, without detection: no cold restart can be faster."""
 
     def save(self, *, in_place: bool = False) -> float:
         since = super().save(in_place=in_place)
@@ -156,10 +156,10 @@ class Oracle(Cold):
 
 
 class Bare(Cold):
-    """The program by itself, started for each save."""
+    """The bare program, started for each save."""
 
     def get_ready(self) -> None:
-        """Leave it: it is started for each save."""
+        """Do nothing: `save` starts the program."""
 
     def save(self, *, in_place: bool = False) -> float:
         self.value += 1
@@ -175,7 +175,7 @@ class Bare(Cold):
 
 
 def restarting(only: Sequence[str]) -> list[Contender]:
-    """Return all that restart or patch a program, or those of them named in *only*."""
+    """Return the contenders that restart or patch a program; with *only*, those named there."""
     return [one for one in present([*EVRELOAD, *PEERS]) if not only or one.name in only]
 
 
@@ -184,10 +184,10 @@ def bare_starts(contenders: Iterable[Contender]) -> list[Contender]:
     return present([BARE[kind] for kind in dict.fromkeys(one.kind for one in contenders)])
 
 
-def field(
+def make_runners(
     place: Path, contenders: Sequence[Contender], modules: int, more: str = ""
 ) -> list[Runner]:
-    """Return runners for *contenders*, the oracle, and their bare starts; write their programs."""
+    """Return runners for *contenders*, their bare starts, and the oracle; write the programs."""
     runners: list[Runner] = [
         *(Bare(one, place / f"bare-{one.kind}") for one in bare_starts(contenders)),
         Oracle(ORACLE, place / "oracle"),
@@ -198,7 +198,7 @@ def field(
 
 
 def write_for(runners: Iterable[Runner], place: Path, modules: int, more: str = "") -> None:
-    """Write for each of *runners* the programs of its language."""
+    """Write the programs of its language for each of *runners*."""
     for runner in runners:
         language = runner.contender.language
         pattern = place / f"all-{language}"
@@ -209,7 +209,7 @@ def write_for(runners: Iterable[Runner], place: Path, modules: int, more: str = 
 
 @contextlib.contextmanager
 def side_by_side(runners: Sequence[Runner], what: str, *, prove: bool = True) -> Iterator[None]:
-    """Have all *runners* at work; those that keep a core busy while idle only in their turns."""
+    """Keep all *runners* running; those that are busy while idle run only in their turns."""
 
     def get_ready(runner: Runner) -> None:
         runner.get_ready()
@@ -232,12 +232,12 @@ def side_by_side(runners: Sequence[Runner], what: str, *, prove: bool = True) ->
 
 
 def settle(runners: Sequence[Runner]) -> list[Runner]:
-    """Wait until all are calm, for a while; return those that never are."""
+    """Wait until all *runners* are idle, for a while; return those that never were."""
     never = [one for one in runners if one.program]
     for _ in range(CALM):
         before = [one.load() for one in runners]
         time.sleep(LOOK)
-        loads = [grown(load, one.load()) for one, load in zip(runners, before, strict=True)]
+        loads = [increase(load, one.load()) for one, load in zip(runners, before, strict=True)]
         busy = [one for one, load in zip(runners, loads, strict=True) if load > BUSY * LOOK]
         if not busy:
             return []
@@ -249,31 +249,31 @@ def take_turns(
     runners: Sequence[Runner],
     count: int,
     what: str,
-    deed: Callable[[Runner, int], object],
+    action: Callable[[Runner, int], object],
     at_once: int = 1,
 ) -> None:
-    """Do *deed* with each that has not failed, *count* times, in an order new in each round."""
+    """Call *action* *count* times with each runner that has not failed, in random order."""
     for number in range(count):
         note(f"{what}: round {number + 1} of {count}")
         order = [runner for runner in runners if not runner.failed]
         random.shuffle(order)
         with ThreadPoolExecutor(at_once) as pool:
             for one in order:
-                pool.submit(one.attempt, deed, number)
+                pool.submit(one.attempt, action, number)
 
 
 def save_and_follow(runner: Runner, number: int) -> None:
-    """Save, by turns in place and by a rename, and follow what comes of it."""
+    """Save, alternately by a rename and in place, and record how the answers change."""
     runner.seen.append(runner.follow(runner.save(in_place=number % 2 == 1)))
 
 
 def note(text: str) -> None:
-    """Tell whoever waits what is going on."""
+    """Print the progress."""
     print(f"… {time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 def measured(runners: Iterable[Runner], table: Table) -> Iterator[Runner]:
-    """Yield those whose row is to be added to *table*; add those that have failed."""
+    """Yield the runners that have not failed; add a row to *table* for each that has."""
     for runner in runners:
         if runner.failed:
             table.fail(runner.contender.name, runner.failed)

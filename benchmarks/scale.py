@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# In a quick run; `--only` chooses others.
+# The contenders of a quick run; `--only` chooses others.
 FEW = (
     "evreload start()",
     "evreload",
@@ -19,7 +19,7 @@ FEW = (
 
 @dataclass(frozen=True)
 class Tree:
-    """Files that lie about: so many imported modules, beside so many directories of other files."""
+    """The files of a project: imported modules, and directories with other files."""
 
     modules: int
     directories: int = 0  # with five files each
@@ -31,7 +31,7 @@ class Tree:
 
 @dataclass(frozen=True)
 class Scale:
-    """Numbers of rounds, unless something else is said."""
+    """How much is measured: numbers of rounds, unless the comment names something else."""
 
     restart: int
     heavy: int
@@ -41,16 +41,16 @@ class Scale:
     during: int
     broken: int
     warm: int
-    trees: tuple[Tree, ...]  # of startup and idle
-    grown: tuple[int, ...]  # modules
-    preloaded: tuple[int, ...]  # modules
+    trees: tuple[Tree, ...]  # for startup and idle
+    grown: tuple[int, ...]  # numbers of modules, for growth
+    preloaded: tuple[int, ...]  # numbers of installed modules, for warm
     idle: float  # seconds
-    ways: int  # starts of which our own cost is taken
-    loops: tuple[int, ...]  # modules
-    looking: float  # seconds that the idle loop is looked at
-    hooks: int  # saves to the reload hook
-    lags: int  # programs of which the loop's lag is taken
-    only: tuple[str, ...] = ()  # contenders, by name; all that are there if it is empty
+    own_starts: int  # for the costs of evreload's parts
+    loops: tuple[int, ...]  # numbers of modules, for loop
+    looking: float  # seconds for which the idle loop is measured
+    hooks: int  # saves, each until the reload hook is called
+    lags: int  # programs of which the loop's lag is measured
+    only: tuple[str, ...] = ()  # names of contenders; all if it is empty
 
     @classmethod
     def full(cls) -> Scale:
@@ -67,7 +67,7 @@ class Scale:
             grown=(100, 1000, 10_000),
             preloaded=(100, 1000, 3000),
             idle=8,
-            ways=20,
+            own_starts=20,
             loops=(100, 5000),
             looking=5,
             hooks=10,
@@ -89,7 +89,7 @@ class Scale:
             grown=(100, 400),
             preloaded=(100,),
             idle=3,
-            ways=3,
+            own_starts=3,
             loops=(500,),
             looking=2,
             hooks=2,

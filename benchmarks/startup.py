@@ -1,4 +1,4 @@
-"""What a reloader adds to the start of a program; and what evreload does, bit by bit."""
+"""What a reloader adds to the start of a program, and what each part of evreload adds."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ async def main():
 
 asyncio.run(main())
 """
-# Prints what its process has worked before the program's first line.
+# Prints the processor time of its process before the program's first line.
 FIRST_LINE = "import time; print(time.process_time())"
 
 
 def measure(place: Path, scale: Scale) -> list[Table]:
-    """Start all contenders on each tree in turns; then evreload's parts."""
+    """Start all contenders on each tree in turns; then measure evreload's parts."""
     trees = {tree: _starts(place / f"tree{i}", tree, scale) for i, tree in enumerate(scale.trees)}
     columns = [f"{tree}: {what}" for tree in scale.trees for what in ("ms", "ratio to bare")]
     title = f"Start to first answer (ms; median of {scale.startup} starts)"
@@ -42,7 +42,7 @@ def measure(place: Path, scale: Scale) -> list[Table]:
 
 
 def _starts(directory: Path, tree: Tree, scale: Scale) -> dict[str, list[Cell]]:
-    """Return how long each takes to serve, by its name, and the ratio to its bare start."""
+    """Return for each contender the time until it serves, and the ratio to its bare start."""
     contenders = restarting(scale.only)
     contenders = [*bare_starts(contenders), *contenders]
     write_programs(directory, tree.modules, {one.language for one in contenders})
@@ -66,33 +66,35 @@ def _start(runner: Runner, number: int) -> None:
 
 
 def _own(place: Path, scale: Scale) -> Table:
-    """Return what evreload's import, its command, and `start()` add."""
+    """Return what the import of evreload, its command, and `start()` add."""
     write_programs(place, 50, ["py"])
     (place / "first.py").write_text(FIRST_LINE)
     (place / "start.py").write_text(START)
-    ways: dict[str, Callable[[], float]] = {
+    timings: dict[str, Callable[[], float]] = {
         "`python -c pass`": lambda: _run(place, "-c", "pass"),
         '`python -c "import evreload"`': lambda: _run(place, "-c", "import evreload"),
-        "CPU before the first line, under python": lambda: _told(place, "first.py"),
-        "CPU before the first line, under the command": lambda: _told(
+        "CPU before the first line, under python": lambda: _printed(place, "first.py"),
+        "CPU before the first line, under the command": lambda: _printed(
             place, "-m", "evreload", "--until-success", "first.py"
         ),
     }
-    taken: dict[str, list[float]] = {name: [] for name in ways}
+    taken: dict[str, list[float]] = {name: [] for name in timings}
     starts = []
-    for number in range(scale.ways + 1):
-        note(f"startup, evreload's part: round {number} of {scale.ways}")
-        for name, way in ways.items():
-            taken[name].append(way())
-        starts.append(_told(place, "start.py"))
+    for number in range(scale.own_starts + 1):
+        note(f"startup, evreload's part: round {number} of {scale.own_starts}")
+        for name, timing in timings.items():
+            taken[name].append(timing())
+        starts.append(_printed(place, "start.py"))
     for values in (*taken.values(), starts):
-        del values[0]  # it wrote the bytecode
-    table = Table(f"What evreload adds (ms; {scale.ways} starts)", (*SPREAD, "added, median"))
-    names = list(ways)
-    for plain, ours in zip(names[::2], names[1::2], strict=True):
-        added = statistics.median(b - a for a, b in zip(taken[plain], taken[ours], strict=True))
+        del values[0]  # the first start wrote the bytecode
+    table = Table(f"What evreload adds (ms; {scale.own_starts} starts)", (*SPREAD, "added, median"))
+    names = list(timings)
+    for plain, with_evreload in zip(names[::2], names[1::2], strict=True):
+        added = statistics.median(
+            b - a for a, b in zip(taken[plain], taken[with_evreload], strict=True)
+        )
         table.add(plain, *spread(taken[plain]))
-        table.add(ours, *spread(taken[ours]), added * 1e3)
+        table.add(with_evreload, *spread(taken[with_evreload]), added * 1e3)
     table.add("`evreload.start()` where Tornado is imported", *spread(starts))
     return table
 
@@ -103,8 +105,8 @@ def _run(place: Path, *arguments: str) -> float:
     return time.perf_counter() - began
 
 
-def _told(place: Path, *arguments: str) -> float:
-    """Return what the program prints."""
+def _printed(place: Path, *arguments: str) -> float:
+    """Return the number that the program prints."""
     command = [sys.executable, *arguments]
     done = subprocess.run(
         command, cwd=place, env=environment(), check=True, capture_output=True, text=True

@@ -1,4 +1,4 @@
-"""From a save to the first answer, warm and cold, beside the bare start of the same program."""
+"""From a save to the first answer, warm and cold, compared with a bare start of the program."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ import helper
 def test_value(number):
     assert helper.value() >= 0
 """
-# Tells of its end as a server would answer.
+# Writes the value at its end, in place of the answer of a server.
 CONFTEST = """
 import os
 import helper
@@ -102,7 +102,7 @@ PRELOADED_WITH = ("evreload", "pathspec", "tornado", "watchdog")
 
 
 class Suite(Runner):
-    """Is over when it wrote what it tested; there is nobody to ask."""
+    """A test run instead of a server: its answer is the value that it writes at its end."""
 
     def __init__(self, contender: Contender, directory: Path) -> None:
         super().__init__(contender, directory)
@@ -118,12 +118,12 @@ class Suite(Runner):
 
 
 class BareSuite(Suite, Bare):
-    """The suite by itself."""
+    """A test run without a reloader."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A program: what follows `python` or `python -m evreload`, and what it needs."""
+    """A program: its arguments after `python` or `python -m evreload`, and what it needs."""
 
     name: str
     target: tuple[str, ...]
@@ -144,7 +144,7 @@ class Case:
 
 
 def measure(place: Path, scale: Scale) -> list[Table]:
-    """Save once for each program in each way in each round."""
+    """Save once in each round for each program: bare, cold and warm."""
     cases = [one for one in _cases(place, scale) if all(map(version, one.packages))]
     absent = next(one.absent for one in EVRELOAD if one.option == "--warm")
     ways = ("bare", "cold") if absent else ("bare", "cold", "warm")
@@ -209,7 +209,7 @@ def _write(directory: Path, case: Case) -> None:
 
 
 def _environment(directory: Path, counts: Sequence[int]) -> str:
-    """Make a virtual environment with so many modules installed; return its interpreter."""
+    """Make a virtual environment with *counts* modules installed; return its interpreter."""
     subprocess.run([*MODULE, "venv", "--without-pip", str(directory)], check=True, timeout=60)
     variables = {"base": str(directory), "platbase": str(directory)}
     site = Path(sysconfig.get_path("purelib", "venv", vars=variables))

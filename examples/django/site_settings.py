@@ -1,4 +1,4 @@
-"""The fewest settings that a site needs: `python -m evreload manage.py runserver --noreload`."""
+"""The settings that a site needs at least."""
 
 DEBUG = True
 SECRET_KEY = "only an example"

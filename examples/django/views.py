@@ -1,4 +1,4 @@
-"""Served by `python -m evreload manage.py runserver --noreload`."""
+"""The page that `python -m evreload manage.py runserver --noreload` serves."""
 
 import os
 

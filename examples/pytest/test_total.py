@@ -1,6 +1,7 @@
-"""Run `python -m evreload -m pytest` here, or `-m unittest`, or `-w . -m mypy .`, and edit.
+"""Run `python -m evreload -m pytest` in this directory, then edit total.py.
 
-A type checker imports nothing of what it checks, so it must be told what to watch.
+Or run it with `-m unittest`, or with `-w . -m mypy .`: mypy does not import the files that it
+checks, so `-w` names what to watch.
 """
 
 import unittest

@@ -1,6 +1,6 @@
-"""What is tested. Edit it while `python -m evreload -m pytest` runs in this directory."""
+"""The tested module. Edit it while `python -m evreload -m pytest` runs in this directory."""
 
 
 def total(prices: list[int]) -> int:
-    """Return what all of it costs."""
+    """Return the sum of *prices*."""
     return sum(prices)

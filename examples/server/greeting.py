@@ -1,4 +1,4 @@
-"""What the server says. Edit this file while the server runs."""
+"""The greeting on the server's page. Edit this file while the server runs."""
 
 from datetime import datetime
 

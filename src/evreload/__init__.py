@@ -4,32 +4,27 @@
 
     evreload.start()  # from a Tornado or asyncio program, like tornado.autoreload.start()
 
-All that is public is in this file, and so is the only state of the whole process: there is only
-one process to restart. Importing it imports neither Tornado nor watchdog.
+This file holds all that is public. Importing it imports neither Tornado nor watchdog.
+
+Runs in: the program, on the thread that calls it; the supervisor imports it, too.
+Owns: nothing; see `_backend`.
 """
 
 from __future__ import annotations
 
 import os
-from os import environ
 
-from ._common import startup as _origin  # before the program changes what it tells
+from . import _backend
+from ._common import startup as _startup  # noqa: F401  # before the program changes what it reads
+from ._legacy import with_legacy_loop
 
 TYPE_CHECKING = False  # `typing` costs 2 ms
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from socket import socket
-    from typing import Any, TypeVar, overload
+    from typing import overload
 
     from tornado.ioloop import IOLoop
-
-    from ._child.client import Child
-    from ._inprocess.inherited_sockets import Carried
-    from ._inprocess.reloader import Reloader
-    from ._program.imports import Imports
-    from ._settings import Settings
-
-    T = TypeVar("T")
 
 __all__ = [
     "add_reload_hook",
@@ -49,6 +44,50 @@ __all__ = [
 
 __version__ = "0.1.0"
 
+
+def _start(
+    check_time: float = 500,
+    *,
+    debounce: float = 5,
+    poll: bool | None = None,
+    ignore: Iterable[str] = (),
+    grace: float = 1,
+) -> None:
+    """Restart the process when a file it is made of changes.
+
+    Watches the file of every imported module, now and later, and what `watch` names. Returns at
+    once: watching begins in the background, and what changes until then is not lost. May be
+    called before the event loop runs, and again; a second call on the same loop does nothing.
+
+    *check_time*: how often to look at the files where no file events can be had, in milliseconds.
+    *debounce*: how long a changed file must have been quiet before the restart, in milliseconds;
+    eight times as long if several changed, or if the file is new. *poll*: look at the files even
+    where there are events; by default the environment variable ``EVRELOAD_POLL`` decides.
+    *ignore*: globs of paths that do not matter; one without a slash is matched against each part
+    of a path. *grace*: how long requests that Tornado's servers are answering may take to be
+    finished before the restart, in seconds.
+
+    Raises TypeError or ValueError for a wrong argument. Where a restart is not possible, such as
+    in an interactive session, logs a warning that says why.
+
+    The contract is that of `tornado.autoreload.start`. Its older form, with an *io_loop* first,
+    still works but is deprecated: the current loop is used. If Tornado's reloader runs already,
+    for example because of ``Application(debug=True)``, evreload takes its place, as by `install`.
+    """
+    from . import _settings
+
+    settings = _settings.from_start(
+        check_time=check_time, debounce=debounce, poll=poll, ignore=ignore, grace=grace
+    )
+    if not _backend.is_off():
+        from ._program import tornado_compat
+
+        _backend.current().start(settings)
+        tornado_compat.take_over()
+
+
+_start.__name__ = _start.__qualname__ = "start"  # as in the messages of Python
+
 if TYPE_CHECKING:
 
     @overload
@@ -64,39 +103,10 @@ if TYPE_CHECKING:
     def start(io_loop: IOLoop, check_time: float = 500) -> None: ...
     @overload
     def start(*, io_loop: IOLoop | None, check_time: float = 500) -> None: ...
+    def start(*args: object, **kwargs: object) -> None: ...
 
-
-def start(*args: Any, **kwargs: Any) -> None:
-    """Restart the process when a file it is made of changes.
-
-    ``start(check_time=500, *, debounce=5, poll=None, ignore=(), grace=1)``
-
-    Watches the file of every imported module, now and later, and what `watch` names. Returns at
-    once: watching begins in the background, and what changes until then is not lost. May be
-    called before the event loop runs, and again; a second call on the same loop does nothing.
-
-    *check_time*: where no file events can be had, how often to look at the files, in
-    milliseconds. *debounce*: how long a changed file must have been quiet before the restart, in
-    milliseconds; eight times as long if several changed, or if the file is new. *poll*: look at
-    the files even where there are events; by default the environment variable ``EVRELOAD_POLL``
-    decides. *ignore*: globs of paths that do not matter; one without a slash is matched against
-    each part of a path. *grace*: how long requests that Tornado's servers are answering may take
-    to be finished before the restart, in seconds.
-
-    Raises TypeError or ValueError for a wrong argument. Where a restart is not possible, such as
-    in an interactive session, logs a warning that says why.
-
-    The contract is that of `tornado.autoreload.start`, whose older form, with an *io_loop*
-    first, still works but is deprecated: the current loop counts. If Tornado's reloader runs
-    already, for example because of ``Application(debug=True)``, evreload takes its place, as by
-    `install`.
-    """
-    settings = _checked(*args, **kwargs)
-    if not _is_off():
-        from ._program import tornado_compat as _tornado
-
-        _story().start(settings)
-        _tornado.take_over()
+else:
+    start = with_legacy_loop(_start)
 
 
 def wait() -> None:
@@ -105,8 +115,8 @@ def wait() -> None:
     For the end of a script, such as a test runner: the script runs again after each change.
     The contract is that of `tornado.autoreload.wait`. Returns at once where evreload is off.
     """
-    if not _is_off():
-        _story().wait(_checked())
+    if not _backend.is_off():
+        _backend.current().wait(_backend.default_settings())
 
 
 def watch(path: str | os.PathLike[str]) -> None:
@@ -122,15 +132,15 @@ def watch(path: str | os.PathLike[str]) -> None:
     """
     if not isinstance(path, (str, bytes, os.PathLike)):
         raise TypeError(f"path must be a path, not {type(path).__name__}: {path!r}")
-    from ._program.imports import absolute
+    from ._common.paths import absolute
 
     name = os.fsdecode(path)
     try:
         place = absolute(name)
     except OSError:  # the current directory was removed: from there it leads nowhere
         return
-    if name and not _is_off():
-        _story().watch(place)
+    if name and not _backend.is_off():
+        _backend.current().watch(place)
 
 
 def add_reload_hook(fn: Callable[[], object]) -> None:
@@ -146,12 +156,12 @@ def add_reload_hook(fn: Callable[[], object]) -> None:
     """
     if not callable(fn):
         raise TypeError(f"fn must be callable, not {type(fn).__name__}: {fn!r}")
-    _story().add_hook(fn)
+    _backend.current().add_hook(fn)
 
 
 def remove_reload_hook(fn: Callable[[], object]) -> None:
     """Do not call *fn* any more. Raises ValueError if it was not added."""
-    _story().remove_hook(fn)
+    _backend.current().remove_hook(fn)
 
 
 def reload() -> None:
@@ -161,7 +171,7 @@ def reload() -> None:
     nothing. Called from the event loop, it cannot await coroutine hooks: they are left out, with
     a warning.
     """
-    _story().reload()
+    _backend.current().reload()
 
 
 def bind_sockets(
@@ -172,7 +182,7 @@ def bind_sockets(
     flags: int | None = None,
     reuse_port: bool = False,
 ) -> list[socket]:
-    """Return listening sockets that outlive a restart: nobody who connects meanwhile is refused.
+    """Return listening sockets that stay open in a restart: connections made meanwhile wait.
 
     For ``HTTPServer.add_sockets``. The arguments and the return value are those of
     `tornado.netutil.bind_sockets`: one socket for each address that *address* means, all of them
@@ -182,7 +192,7 @@ def bind_sockets(
     Under the command all other listening TCP sockets are kept anyway. Raises OSError if the address
     cannot be bound, ValueError if *reuse_port* is not supported.
     """
-    return _story().bind_sockets(port, address, family, backlog, flags, reuse_port)
+    return _backend.current().bind_sockets(port, address, family, backlog, flags, reuse_port)
 
 
 def stop() -> None:
@@ -190,8 +200,8 @@ def stop() -> None:
 
     Under the command, which goes on watching, this does nothing.
     """
-    for story in _stories:
-        story.stop()
+    if backend := _backend.existing():
+        backend.stop()
 
 
 def disable() -> None:
@@ -201,13 +211,13 @@ def disable() -> None:
     on. For when a library has turned on reloading in your process. The environment variable
     ``EVRELOAD=off`` does the same.
     """
-    environ["EVRELOAD"] = "off"
+    os.environ["EVRELOAD"] = "off"
     stop()
 
 
 def generation() -> int:
     """Return how often this program was restarted by evreload: 0 in the first run."""
-    return _story().handover.generation
+    return _backend.current().run_info.generation
 
 
 def changed_files() -> frozenset[str]:
@@ -216,7 +226,7 @@ def changed_files() -> frozenset[str]:
     In a reload hook: to the restart under way. Elsewhere: to this run; empty in the first run,
     and after `reload` without a change. At most 200 are handed from one run to the next.
     """
-    return _story().changed
+    return _backend.current().changed
 
 
 def install() -> None:
@@ -227,9 +237,9 @@ def install() -> None:
     that runs are taken over. Names that were imported from `tornado.autoreload` before are bound
     to what they were.
     """
-    from ._program import tornado_compat as _tornado
+    from ._program import tornado_compat
 
-    _tornado.install()
+    tornado_compat.install()
 
 
 def main() -> None:
@@ -238,91 +248,12 @@ def main() -> None:
     Never returns: raises SystemExit, with the command's status, which is 2 for bad input. The
     contract is that of `tornado.autoreload.main`.
     """
-    from ._supervisor import cli as line
+    from ._supervisor import cli
 
-    line.main()
-
-
-def _once(make: Callable[[], T]) -> Callable[[], T]:
-    """Return a function that makes it the first time only; `functools.cache` costs 3 ms."""
-    made: list[T] = []
-
-    def get() -> T:
-        if not made:
-            made.append(make())
-        return made[0]
-
-    return get
+    cli.main()
 
 
-@_once
-def _imports() -> Imports:
-    from ._program.imports import Imports
-
-    return Imports()
-
-
-@_once
-def _carried_sockets() -> Carried:
-    from ._inprocess.inherited_sockets import Carried
-
-    carried = Carried()
-    _imports().listen("socket.bind", carried.make_way)
-    return carried
-
-
-_stories: list[Reloader | Child] = []  # at most one: who serves the front door
-
-
-def _story() -> Reloader | Child:
-    if not _stories:
-        from ._inprocess.reloader import Reloader
-
-        _stories.append(Reloader(_imports(), _carried_sockets))
-    return _stories[0]
-
-
-def _become_child(mode: str) -> Child:
-    """Report to the parent at the other end of the pipes that *mode* names."""
-    from ._child.client import Child
-    from ._program import tornado_compat as _tornado
-
-    child = Child(mode, _imports())
-    _stories.append(child)
-    _tornado.stand_in()
-    return child
-
-
-def _serve_forks(mode: str) -> str:
-    """Fork the program whenever told through the pipes that *mode* names; return in each."""
-    from ._child import client as child  # noqa: F401  # each fork needs the child
-    from ._program import tornado_compat as _tornado
-    from ._snapshot import server as forkserver
-
-    _tornado.stand_in()
-    return forkserver.ForkServer(mode, _imports()).serve()
-
-
-def _wait_after(error: BaseException) -> None:
-    from ._inprocess.reloader import Reloader
-
-    story = _story()
-    if isinstance(story, Reloader) and not _is_off():
-        story.wait_after(error, _checked())
-
-
-def _is_off() -> bool:
-    return environ.get("EVRELOAD", "").lower() in ("off", "0", "no", "false")
-
-
-def _checked(*args: Any, **kwargs: Any) -> Settings:
-    from . import _settings
-
-    args, kwargs = _settings.without_loop(args, kwargs)
-    return _settings.start(*args, **kwargs)
-
-
-if not _is_off():
-    _imports()  # a module that is not found leaves no trace but this
-    if "EVRELOAD_SOCKETS" in environ:
-        _carried_sockets()  # or whatever this program runs would inherit them
+if not _backend.is_off():
+    _backend.imports()  # nothing else leaves a trace of a module that is not found
+    if "EVRELOAD_SOCKETS" in os.environ:
+        _backend.inherited_sockets()  # or the processes the program starts would inherit them

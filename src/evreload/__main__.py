@@ -1,4 +1,8 @@
-"""python -m evreload: run a program, and run it again when it changes."""
+"""python -m evreload: run a program, and run it again when it changes.
+
+Runs in: the supervisor, on its main thread.
+Owns: the first entry of `sys.path`.
+"""
 
 import os
 import sys
@@ -6,8 +10,9 @@ import sys
 import evreload
 
 if __name__ == "__main__":
-    # The working directory comes first: what is in there is the program's, unless we are.
-    ours = os.path.dirname(os.path.dirname(os.path.abspath(evreload.__file__)))
-    if not sys.flags.safe_path and sys.path[0] != ours:
+    # The first entry is the working directory, whose modules belong to the program. It stays only
+    # if evreload itself lies there.
+    location = os.path.dirname(os.path.dirname(os.path.abspath(evreload.__file__)))
+    if not sys.flags.safe_path and sys.path[0] != location:
         del sys.path[0]
     evreload.main()

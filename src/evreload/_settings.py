@@ -1,75 +1,176 @@
-"""How to watch: what `start` was told, or the command.
+"""The settings: each option once, for the command line, for pyproject.toml and for `start`.
 
-The caller's thread. What is wrong fails here, at the border, naming the argument.
+`Settings` declares them. `options` makes the parser of the command line and of pyproject.toml from
+`OPTIONS`; the tests compare the tables of the docs with it.
+
+Runs in: the program, on the thread that calls evreload; the supervisor, on its main thread.
+Owns: nothing.
 """
 
 from __future__ import annotations
 
 import os
-import signal
-import warnings
-from collections.abc import Iterable
-from typing import Any, NamedTuple
 
-CHECK_TIME = 500  # milliseconds, as in Tornado
-DEBOUNCE = 5  # milliseconds
-GRACE = 1.0  # seconds
-NO = ("off", "0", "no", "false")  # for a switch in the environment
+from ._common.record import Record
+
+TYPE_CHECKING = (
+    False  # `typing` costs 2 ms, and the command reads this before it starts the program
+)
+if TYPE_CHECKING:
+    from typing import Any
+
+SIGTERM = 15  # on every system; importing `signal` costs 5 ms
+OFF = ("off", "0", "no", "false")  # for a switch in the environment
+
+# The types of options, by how their values are written.
+SWITCH, GLOBS, PATHS, NAMES = "switch", "globs", "paths", "names"
+MILLISECONDS, SECONDS, SIGNAL = "milliseconds", "seconds", "signal"
+LISTS = (GLOBS, PATHS, NAMES)
 
 
-class Settings(NamedTuple):
-    """All times in seconds."""
+class Option(Record):
+    """How one setting is given: its type, default, options of the command, and help text.
 
-    check_time: float
-    debounce: float
-    poll: bool
-    ignore: tuple[str, ...]
-    grace: float
+    The key in pyproject.toml is the name of the setting, with hyphens. *minimum* is in the unit
+    of the type. *in_start*: `start` has an argument of the same name.
+    """
+
+    type: str
+    default: Any
+    flags: tuple[str, ...]
+    help: str
+    metavar: str = ""
+    minimum: int = 0
+    in_start: bool = False
+
+    @property
+    def scale(self) -> int:
+        """How many of the option's unit make a second."""
+        return 1000 if self.type == MILLISECONDS else 1
+
+    @property
+    def shown_default(self) -> float:
+        """The default of a number, in the option's unit."""
+        shown: float = self.default * self.scale
+        return shown
+
+
+def _option(type: str, default: Any, *flags: str, **more: Any) -> Any:  # noqa: A002
+    return Option(type, default, flags, **more)
+
+
+class Settings(Record):
+    """What to run, and how to watch and restart it. All times are in seconds."""
+
+    target: list[str] = []  # noqa: RUF012  # as for Python, less the flags; not an option
+    watch: tuple[str, ...] = _option(
+        PATHS, (), "-w", "--watch", metavar="PATH", help="also watch this file or directory"
+    )
+    ignore: tuple[str, ...] = _option(
+        GLOBS,
+        (),
+        "-i",
+        "--ignore",
+        metavar="GLOB",
+        help="do not restart for these paths",
+        in_start=True,
+    )
+    gitignore: bool = _option(
+        SWITCH, True, "--no-gitignore", help="also watch what .gitignore excludes"
+    )
+    until_success: bool = _option(
+        SWITCH, False, "--until-success", help="end when the program ends with status 0"
+    )
+    poll: bool = _option(
+        SWITCH, False, "--poll", help="poll files instead of waiting for events", in_start=True
+    )
+    check_time: float = _option(
+        MILLISECONDS,
+        0.5,  # as in Tornado
+        "--check-time",
+        metavar="MS",
+        help="how often to poll, where there are no events (500)",
+        minimum=1,
+        in_start=True,
+    )
+    debounce: float = _option(
+        MILLISECONDS,
+        0.005,
+        "--debounce",
+        metavar="MS",
+        help="wait until files are unchanged for this long (5)",
+        in_start=True,
+    )
+    stop_signal: int = _option(
+        SIGNAL,
+        SIGTERM,
+        "--stop-signal",
+        metavar="NAME",
+        help="signal that asks the program to end (SIGTERM)",
+    )
+    stop_timeout: float = _option(  # 0 for none
+        SECONDS,
+        2.0,
+        "--stop-timeout",
+        metavar="SECONDS",
+        help="kill the program after this time; 0: never (2)",
+    )
+    keep_sockets: bool = _option(
+        SWITCH, True, "--no-keep-sockets", help="close listening sockets when the program ends"
+    )
+    grace: float = _option(
+        SECONDS,
+        1.0,
+        "--grace",
+        metavar="SECONDS",
+        help="how long requests in progress may take (1)",
+        in_start=True,
+    )
+    warm: bool = _option(
+        SWITCH, False, "--warm", help="import in advance what does not change (Linux)"
+    )
+    cold: tuple[str, ...] = _option(
+        NAMES, (), "--cold", metavar="MODULE", help="with --warm, do not import this in advance"
+    )
+    clear: bool = _option(
+        SWITCH, False, "-c", "--clear", help="clear the terminal before each restart"
+    )
+    quiet: bool = _option(SWITCH, False, "-q", "--quiet", help="print problems only")
+    verbose: bool = _option(
+        SWITCH, False, "-v", "--verbose", help="also print why it is restarted, or not"
+    )
 
     def as_arguments(self) -> list[str]:
-        """Return what tells the command the same."""
-        times = {"--check-time": self.check_time, "--debounce": self.debounce}
-        arguments = [f"{name}={time * 1000}" for name, time in times.items()]
-        arguments.append(f"--grace={self.grace}")
-        arguments += [f"--ignore={glob}" for glob in self.ignore]
-        return [*arguments, "--poll"] if self.poll else arguments
+        """Return the options that pass what `start` was called with on to the command."""
+        arguments = []
+        for name, option in OPTIONS.items():
+            value, flag = getattr(self, name), option.flags[-1]
+            if not option.in_start:
+                continue
+            if option.type == SWITCH:
+                arguments += [flag] if value != option.default else []
+            elif option.type in LISTS:
+                arguments += [f"{flag}={one}" for one in value]
+            else:
+                arguments.append(f"{flag}={value * option.scale}")
+        return arguments
 
 
-class Options(NamedTuple):
-    """What the command was asked to do; all times in seconds."""
-
-    target: list[str]
-    until_success: bool = False
-    watch: tuple[str, ...] = ()
-    ignore: tuple[str, ...] = ()
-    gitignore: bool = True
-    poll: bool = False
-    check_time: float = CHECK_TIME / 1000
-    debounce: float = DEBOUNCE / 1000
-    stop_signal: int = signal.SIGTERM
-    stop_timeout: float = 2.0  # 0 for none
-    grace: float = GRACE
-    keep_sockets: bool = True
-    warm: bool = False
-    cold: tuple[str, ...] = ()
-    clear: bool = False
-    quiet: bool = False
-    verbose: bool = False
+OPTIONS: dict[str, Option] = {
+    name: value for name, value in vars(Settings).items() if isinstance(value, Option)
+}
+for _name, _declared in OPTIONS.items():
+    setattr(Settings, _name, _declared.default)
 
 
-def start(
-    check_time: float = CHECK_TIME,
-    *,
-    debounce: float = DEBOUNCE,
-    poll: bool | None = None,
-    ignore: Iterable[str] = (),
-    grace: float = GRACE,
+def from_start(
+    *, check_time: object, debounce: object, poll: object, ignore: object, grace: object
 ) -> Settings:
     """Return the settings for the arguments of `evreload.start`; see there.
 
-    It has the same name, since that is what Python says of arguments it does not know.
+    Raises TypeError or ValueError, naming the argument that is wrong.
     """
-    if isinstance(ignore, str) or not isinstance(ignore, Iterable):
+    if isinstance(ignore, (str, bytes)) or not hasattr(ignore, "__iter__"):
         raise TypeError(f"ignore must be a list of globs, such as ['*.log'], not {ignore!r}")
     globs = tuple(ignore)
     if not all(isinstance(glob, str) for glob in globs):
@@ -79,40 +180,29 @@ def start(
     if poll is None:
         poll = poll_by_environment()
     return Settings(
-        check_time=number("check_time", check_time, "milliseconds", at_least=1) / 1000,
-        debounce=number("debounce", debounce, "milliseconds", at_least=0) / 1000,
+        check_time=to_number("check_time", check_time, OPTIONS["check_time"]),
+        debounce=to_number("debounce", debounce, OPTIONS["debounce"]),
         poll=bool(poll),
-        ignore=globs,
-        grace=number("grace", grace, "seconds", at_least=0),
+        ignore=tuple(filter(None, globs)),  # an empty one would match every path
+        grace=to_number("grace", grace, OPTIONS["grace"]),
     )
 
 
 def poll_by_environment() -> bool | None:
-    """Return what ``EVRELOAD_POLL`` says, or None if it says nothing."""
-    told = os.environ.get("EVRELOAD_POLL", "").lower()
-    return told not in NO if told else None
+    """Return what ``EVRELOAD_POLL`` says, or None if it is not set."""
+    value = os.environ.get("EVRELOAD_POLL", "").lower()
+    return value not in OFF if value else None
 
 
-def number(name: str, value: object, unit: str, *, at_least: int) -> float:
-    """Return *value* if it is such a number; raise TypeError or ValueError, by *name*, if not."""
+def to_number(name: str, value: object, option: Option) -> float:
+    """Return *value*, in the unit of *option*, in seconds.
+
+    Raises TypeError or ValueError, by *name*, if it is no such number.
+    """
     if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a number of {unit}, not {value!r}")
-    if not at_least <= value < float("inf"):
-        raise ValueError(f"{name} must be a number of {unit}, at least {at_least}, not {value!r}")
-    return value
-
-
-def without_loop(
-    args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Take the loop out of the arguments of Tornado's older ``start(io_loop, check_time)``."""
-    if "io_loop" in kwargs:
-        kwargs = {name: value for name, value in kwargs.items() if name != "io_loop"}
-    elif args and (args[0] is None or hasattr(args[0], "add_callback")):
-        args = args[1:]
-    else:
-        return args, kwargs
-    warnings.warn(
-        "start(io_loop) is deprecated: the current loop is used", DeprecationWarning, stacklevel=4
-    )
-    return args, kwargs
+        raise TypeError(f"{name} must be a number of {option.type}, not {value!r}")
+    if not option.minimum <= value < float("inf"):
+        raise ValueError(
+            f"{name} must be a number of {option.type}, at least {option.minimum}, not {value!r}"
+        )
+    return value / option.scale

@@ -1,8 +1,12 @@
-"""The program's end of story two: under the command, a parent watches for it.
+"""The program's end of supervised mode: the public functions call it, and it sends messages.
 
-The program's own threads, and none of ours. What the program is made of is reported as it is
-imported. What the parent asks for comes with a signal, since a signal reaches the main thread
-whatever it does, with a loop or without.
+It has no thread of its own. What the program is made of is sent while it is imported. A message
+from the supervisor comes with SIGURG: a signal reaches the main thread whatever it does, with a
+loop or without.
+
+Runs in: the program, under the supervisor; on any of its threads, but messages are received on
+the main thread.
+Owns: the pipes to the supervisor, and the handler of SIGURG.
 """
 
 from __future__ import annotations
@@ -12,13 +16,14 @@ import os
 import sys
 import time
 
-from .._common import process as _process
-from .._common import protocol as channel
-from .._common import startup as _origin
+from .._common import protocol, spawn, startup
+from .._common.paths import absolute
 from .._common.protocol import Pipes
+from .._common.role import PROGRAM, RESTARTED, Role
+from .._common.source import CODE_SUFFIXES
+from .._common.spawn import RUN_INFO_VARIABLE
 from .._program.hooks import Hooks
-from .._program.imports import CODE, absolute, imported, traceback_files
-from .drain import FOR_HOOKS, FOR_REQUESTS, FOR_SOCKETS, Preparation
+from .drain import TIME_FOR_HOOKS, TIME_FOR_REQUESTS, TIME_FOR_SOCKETS, ProgramDrain
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
 if TYPE_CHECKING:
@@ -26,265 +31,284 @@ if TYPE_CHECKING:
     from socket import socket
     from typing import Any, NoReturn
 
-    from .._common.protocol import Record
-    from .._common.run_info import Handover
+    from .._common.run_info import RunInfo
     from .._program.hooks import Hook
     from .._program.imports import Imports
 
-MOST_WRITES = 100  # reported one by one; a program that writes more may have written anything
-VARIABLE = "EVRELOAD_RUN"  # as in _handover, which imports too much
-NOW = ",now"  # in the mode: there is nothing to wait for
-STREAM = 1  # SOCK_STREAM, without importing `socket`
-UNIX = 1  # AF_UNIX
+MAX_WRITES = 100  # sent one by one; a program that writes more may have written any file
+SOCK_STREAM = 1  # without importing `socket`
+AF_UNIX = 1
 MULTIPROCESSING = f"{os.sep}multiprocessing{os.sep}"
 
 
-class Child:
-    """Serves the front door in a program that runs under the command."""
+class Client:
+    """The backend of a program that runs under the supervisor."""
 
-    is_started = True  # the parent sees to that
+    is_started = True  # the supervisor watches
 
-    def __init__(self, mode: str, imports: Imports) -> None:
-        self._mode = mode
-        self._pipes = Pipes(_process.pipes_of(mode), _process.program_of(mode))
+    def __init__(self, role: Role, imports: Imports) -> None:
+        self._role = role
+        self._pipes = Pipes(role.pipes, role.program)
         self._imports = imports
         self._hooks = Hooks()
-        self._preparation = Preparation(self._pipes, self._hooks)
-        self._since = time.time_ns()
-        self._parent = os.getppid()
-        self._follows = self._forks = self._is_first = self._may_go = False
+        self._drain = ProgramDrain(self._pipes, self._hooks)
+        self._started_ns = time.time_ns()
+        self._supervisor = os.getppid()
+        self._lists_modules = role.lists_modules
+        self._is_released = self._is_first_run = False
+        self._patched_multiprocessing = self._patched_forks = False
         self._writes = 0
-        self._handover: Handover | None = None
+        self._run_info: RunInfo | None = None
         self._changed: frozenset[str] | None = None
-        imports.began = self._since
-        imports.begin(self._note, self._on_write)
-        imports.listen("socket.bind", self._on_bind)
+        imports.started_ns = self._started_ns
+        imports.begin(self._send_file, self._send_write)
+        imports.set_listener("socket.bind", self._on_bind)
         if self._pipes.service:
-            imports.listen("socket.__new__", self._on_first_socket)
-        for path, read in imports.so_far(self._since):
-            self._note(path, read)
-        self._follow_spawned()  # if whoever forked us has imported multiprocessing
+            imports.set_listener("socket.__new__", self._on_first_socket)
+        for path, read_ns in imports.unreported(self._started_ns):
+            self._send_file(path, read_ns)
+        self._patch_multiprocessing()  # if the fork server has imported it
 
-    def wait_for_go(self) -> None:
-        """Wait until this run's time comes; end if it never does."""
-        self._is_first = not self._mode.endswith(NOW)
+    def wait_for_release(self) -> None:
+        """Wait until the supervisor lets this run begin; end the process if it never does."""
+        waits = self._role.kind == PROGRAM
+        self._is_first_run = waits  # unless the supervisor says otherwise
         try:
-            while self._is_first and not self._may_go:
-                self._heed_all(self._pipes.wait())
+            while waits and not self._is_released:
+                self._handle_all(self._pipes.wait())
         except KeyboardInterrupt:
             os._exit(130)
-        self._parent = os.getppid()  # only now, if who forked us has ended
-        self.hear()
-        self._preparation.is_heard = True
-        self._since = time.time_ns()
-        self._pipes.report(channel.BEGAN)
+        self._supervisor = os.getppid()  # of a fork, only by now
+        self.handle_signal()
+        self._drain.can_ask = True
+        self._started_ns = time.time_ns()
+        self._pipes.send(protocol.Started())
 
-    def hear(self) -> None:
-        """Heed the parent's requests from now on."""
-        # By default it does nothing; here it means that there is a request.
+    def handle_signal(self) -> None:
+        """Receive messages whenever SIGURG comes; by default this signal does nothing."""
         _signal.signal(_signal.SIGURG, self._on_signal)
 
-    # The front door's requests
+    # The backend
 
     @property
-    def handover(self) -> Handover:
-        """What the parent has told of this run."""
-        if self._handover is None:
-            from .._common.run_info import Handover
+    def run_info(self) -> RunInfo:
+        """What the supervisor passed to this run."""
+        if self._run_info is None:
+            from .._common.run_info import RunInfo
 
-            self._handover = Handover.received(self._parent, self._since)
-        return self._handover
+            self._run_info = RunInfo.from_environment(self._supervisor, self._started_ns)
+        return self._run_info
 
     @property
     def changed(self) -> frozenset[str]:
-        return self.handover.changed if self._changed is None else self._changed
+        """The changed paths that led to the restart under way, else to this run."""
+        return self.run_info.changed if self._changed is None else self._changed
 
     def start(self, settings: object) -> None:
-        """Do nothing: the parent has been watching all along."""
+        """Do nothing: the supervisor watches already."""
 
     def stop(self) -> None:
-        """Do nothing: whoever gave the command wants it watched."""
+        """Do nothing: the user of the command wants it to watch."""
 
     def wait(self, settings: object) -> NoReturn:
-        """Wait for the parent to replace this process."""
+        """Wait for the supervisor to replace this process."""
         while True:
             time.sleep(3600)
 
     def watch(self, path: str) -> None:
-        self._pipes.report(channel.WATCH, str(self._imports.read_at(path)), path)
+        """Have the supervisor watch *path*, too."""
+        self._pipes.send(protocol.WatchRequested(path, self._imports.last_read_ns(path)))
 
     def bind_sockets(self, port: int, *arguments: Any) -> list[socket]:
-        """Bind as Tornado does: the parent keeps whatever listens."""
+        """Bind as Tornado does: the supervisor keeps all sockets that listen."""
         from tornado.netutil import bind_sockets
 
         return bind_sockets(port, *arguments)
 
     def add_hook(self, hook: Hook) -> None:
+        """Add *hook*, and ask for the time to run it."""
         self._hooks.add(hook)
         if self._pipes.are_own:
-            self._preparation.wish(FOR_HOOKS)
+            self._drain.need(TIME_FOR_HOOKS)
 
     def remove_hook(self, hook: Hook) -> None:
+        """Remove *hook*. Raises ValueError if it was not added."""
         self._hooks.remove(hook)
 
     def reload(self) -> None:
-        """Run the hooks and begin again in this very process, with its environment.
+        """Run the hooks and restart in place, with the environment of this process.
 
-        One of several workers cannot: it has the parent replace them all. Where the hooks run
-        already, that is under way.
+        A worker has the supervisor restart the whole program instead. While hooks run, the
+        restart is under way, and this does nothing.
         """
         if self._hooks.are_running:
             return
-        self._hooks.wait_outside_a_loop()
-        self._hooks.call()
+        self._hooks.run_coroutines_outside_loop()
+        self._hooks.run_ordinary()
         if not self._pipes.are_own:
-            self._pipes.report(channel.RELOAD)
+            self._pipes.send(protocol.RestartRequested())
             self.wait(None)
-        if reason := _process.interpreter_missing():
-            _cannot_restart(reason)
+        if reason := startup.missing_interpreter():
+            _log_failed_restart(reason)
             return
-        from .._common.filestat import changed_since, forget_bytecode
+        self._restart_in_place()
 
-        forget_bytecode(changed_since(self._since, self._imports.files()))
+    def _restart_in_place(self) -> None:
+        from .._common.filestat import changed_since
+        from .._common.source import delete_bytecode
+        from .._program.restart import restart
+
+        delete_bytecode(changed_since(self._started_ns, self._imports.files()))
         now = time.time_ns()
-        told = self.handover.pass_on((), owner=self._parent, since=now)
-        self._pipes.report(channel.RELOADING, str(now))
-        _process.set_inheritable(self._pipes.numbers, True)
+        _, run_info = self.run_info.next_run((), owner=self._supervisor, started_ns=now)
+        pipes = self._pipes.numbers
+        self._pipes.send(protocol.RestartedInPlace(now))
+        spawn.set_inheritable(pipes, True)
         try:
-            _process.restart({VARIABLE: told}, self._mode.removesuffix(NOW) + NOW)
+            role = Role(RESTARTED, tuple(pipes), lists_modules=self._lists_modules)
+            restart({RUN_INFO_VARIABLE: run_info}, role)
         except OSError as error:
-            _process.set_inheritable(self._pipes.numbers, False)
-            self._preparation.wish_again()
-            _cannot_restart(error)
+            spawn.set_inheritable(pipes, False)
+            self._pipes.send(protocol.Started())  # it goes on after all
+            self._drain.need_again()
+            _log_failed_restart(error)
 
-    # What the parent asks for
+    # Messages from the supervisor
 
     def _on_signal(self, number: int, frame: object) -> None:
         if self._pipes.are_own:
-            self._heed_all(self._pipes.receive())
-        else:  # the pipe is for the program's first process
-            self._preparation.begin_worker()
+            self._handle_all(self._pipes.receive())
+        else:  # messages are for the program's first process alone
+            self._drain.begin_in_worker()
 
-    def _heed_all(self, requests: Iterable[Record]) -> None:
-        for kind, *words in requests:
-            if kind == channel.GO:
-                self._go(words)
-            elif kind == channel.TELL:
-                self._tell_modules()
-            elif kind == channel.HOLD:
-                self._preparation.hold(lets_in=words[0] == channel.OPEN)
-            elif kind == channel.PREPARE:
-                self._changed = frozenset(words[1:])
-                self._preparation.begin(float(words[0]))
+    def _handle_all(self, messages: Iterable[protocol.Message]) -> None:
+        for message in messages:
+            match message:
+                case protocol.Release():
+                    self._on_release(message)
+                case protocol.Drain():
+                    self._changed = frozenset(message.changed)
+                    self._drain.begin(message.grace, stop_accepting=message.stop_accepting)
+                case protocol.ListModules():
+                    self._send_modules()
 
-    def _go(self, words: list[str]) -> None:
-        grace, began, *handed_over = words
-        self._may_go = True
-        _origin.INPUT_AT = _origin.input_at()  # until now, the last run may have read on
-        self._preparation.grace = float(grace)
-        self._imports.began = int(began)
-        for told in handed_over:
-            os.environ[VARIABLE] = told
-            self._is_first = False
+    def _on_release(self, message: protocol.Release) -> None:
+        self._is_released = True
+        startup.INPUT_OFFSET = startup.input_offset()  # the last run may have read on until now
+        self._drain.grace = message.grace
+        self._imports.started_ns = message.started_ns
+        self._lists_modules = message.lists_modules
+        if message.run_info:
+            os.environ[RUN_INFO_VARIABLE] = message.run_info
+            self._is_first_run = False
+        if not message.keep_sockets:
+            self._imports.set_listener("socket.__new__", None)
+            self._pipes.close_service()
 
-    # What the parent learns
+    # Messages to the supervisor
 
-    def failed(self, error: BaseException) -> None:
-        """Tell which files *error* passed through: a change of any may mend it."""
+    def report_failure(self, error: BaseException) -> None:
+        """Send the files that *error* passed through: a change of any may mend it."""
+        from .._program.tracebacks import traceback_files
+
         for path in traceback_files(error):
-            self._pipes.report(channel.FAILED, path)
+            self._pipes.send(protocol.FailedIn(path))
 
-    def note_script(self, path: str) -> None:
-        """Tell what is run next; by its name alone it may not be known for code."""
-        self._note(absolute(path), time.time_ns())
+    def report_script(self, path: str) -> None:
+        """Send the script that runs next; its name may not be that of a source file."""
+        self._send_file(absolute(path), time.time_ns())
 
-    def ended(self) -> None:
-        """Tell that the program came to its end by itself."""
+    def report_end(self) -> None:
+        """Send that the program has run to its end."""
         if self._pipes.are_own:
-            if _process.WARM in self._mode:
-                self._tell_modules()
-            self._pipes.report(channel.ENDED)
+            if self._lists_modules:
+                self._send_modules()
+            self._pipes.send(protocol.Exiting())
 
-    def _tell_modules(self) -> None:
-        for name, is_plain, places in imported():
-            self._pipes.report(channel.MODULE, name, "plain" if is_plain else "other", *places)
-        self._pipes.report(channel.MODULES)
+    def _send_modules(self) -> None:
+        from .._program.loaded_modules import loaded_modules
 
-    def _note(self, path: str, read: int) -> None:
-        content = self._imports.author.content_read(path)
-        self._pipes.report(channel.FILE, str(read), path, *([content] if content else []))
+        for name, by_python, places in loaded_modules():
+            self._pipes.send(protocol.ModuleListed(name, by_python, tuple(places)))
+        self._pipes.send(protocol.ModulesListed())
+
+    def _send_file(self, path: str, read_ns: int) -> None:
+        source_hash = self._imports.own_writes.hash_read(path)
+        self._pipes.send(protocol.FileRead(path, read_ns, source_hash))
         if MULTIPROCESSING in path:
-            self._follow_spawned()
+            self._patch_multiprocessing()
 
-    def _follow_spawned(self) -> None:
-        """Have the interpreters that multiprocessing starts report, too: no fork of us, they."""
+    def _send_write(self, path: str) -> None:
+        is_code = path.endswith(CODE_SUFFIXES)  # which it may import next
+        self._writes += not is_code
+        if is_code or (path and self._writes <= MAX_WRITES):
+            self._pipes.send(protocol.FileWritten(path))
+        else:
+            self._pipes.send(protocol.ProcessSpawned())
+            self._imports.ignore_data_writes()
+
+    def _patch_multiprocessing(self) -> None:
+        """Make the interpreters that multiprocessing spawns report to the supervisor, too."""
         util: Any = sys.modules.get("multiprocessing.util")
-        spawn = getattr(util, "spawnv_passfds", None)  # not yet, while it is being imported
-        if spawn is None or self._follows:
+        spawnv_passfds = getattr(util, "spawnv_passfds", None)  # missing while it is imported
+        if spawnv_passfds is None or self._patched_multiprocessing:
             return
-        self._follows = True
+        self._patched_multiprocessing = True
         pipes = self._pipes
 
-        def spawnv_passfds(path: bytes, args: Iterable[Any], passfds: Iterable[int]) -> Any:
+        def spawn_worker(path: bytes, args: Iterable[Any], passfds: Iterable[int]) -> Any:
             command = [os.fsdecode(argument) for argument in args]
-            runs_nothing = any("resource_tracker" in argument for argument in command)
-            if runs_nothing or not all(map(pipes.has_still, pipes.numbers)):
-                return spawn(path, command, passfds)
-            keeper = self._preparation.keeper
-            if keeper and keeper.has_bound():
-                self._preparation.wish(FOR_SOCKETS)
-            command = _process.worker_command(command, pipes.numbers, pipes.owner)
-            return spawn(path, command, [*passfds, *pipes.numbers])
+            runs_no_code = any("resource_tracker" in argument for argument in command)
+            if runs_no_code or not all(map(pipes.is_open, pipes.numbers)):
+                return spawnv_passfds(path, command, passfds)
+            interceptor = self._drain.interceptor
+            if interceptor and interceptor.has_bound():
+                self._drain.need(TIME_FOR_SOCKETS)
+            command = spawn.worker_command(command, pipes.numbers, pipes.owner)
+            return spawnv_passfds(path, command, [*passfds, *pipes.numbers])
 
-        util.spawnv_passfds = spawnv_passfds
+        util.spawnv_passfds = spawn_worker
 
-    def _on_write(self, path: str) -> None:
-        is_code = path.endswith(CODE)  # which it may import next
-        self._writes += not is_code
-        if is_code or (path and self._writes <= MOST_WRITES):
-            self._pipes.report(channel.WROTE, path)
-        else:
-            self._pipes.report(channel.SPAWNED)
-            self._imports.has_started()
+    # Audit events of sockets
 
     def _on_bind(self, arguments: tuple[Any, ...]) -> None:
-        socket = arguments[0]
-        if socket.type == STREAM and socket.family != UNIX:
-            self._is_bound()
+        sock = arguments[0]
+        if sock.type == SOCK_STREAM and sock.family != AF_UNIX:
+            self._send_bound()
 
-    def _is_bound(self) -> None:
-        self._pipes.report(channel.BOUND, str(time.monotonic()))
+    def _send_bound(self) -> None:
+        self._pipes.send(protocol.SocketBound(time.monotonic()))
         if "tornado.httpserver" in sys.modules:
-            self._preparation.wish(FOR_REQUESTS)
-            if not self._forks:
-                self._forks = True
+            self._drain.need(TIME_FOR_REQUESTS)
+            if not self._patched_forks:
+                self._patched_forks = True
                 os.register_at_fork(after_in_child=self._after_fork)
 
     def _after_fork(self) -> None:
-        self._imports.listen("socket.__new__", self._on_socket_of_worker)
+        self._imports.set_listener("socket.__new__", self._on_socket_of_worker)
 
     def _on_socket_of_worker(self, arguments: tuple[Any, ...]) -> None:
-        """Take a pair of sockets for a new loop's: this process serves."""
-        if arguments[1] == UNIX:
-            self._imports.listen("socket.__new__", None)
-            self._preparation.wish(FOR_REQUESTS)
+        """Take a Unix socket for the self-pipe of a new loop: this process serves requests."""
+        if arguments[1] == AF_UNIX:
+            self._imports.set_listener("socket.__new__", None)
+            self._drain.need(TIME_FOR_REQUESTS)
 
     def _on_first_socket(self, arguments: object) -> None:
-        """Only now is there a class to intercept: it is not imported for our sake."""
-        self._imports.listen("socket.__new__", None)
+        """Intercept the methods of sockets: by now the program has imported `socket`."""
+        self._imports.set_listener("socket.__new__", None)
         (service,) = self._pipes.service
-        if not self._pipes.has_still(service):
+        if not self._pipes.is_open(service):
             return
-        from .._program.kept_sockets import Keeper
+        from .._program.kept_sockets import SocketInterceptor
 
-        keeper = Keeper(service, self._is_bound, may_claim=not self._is_first)
-        keeper.intercept()
-        self._preparation.keeper = keeper
+        interceptor = SocketInterceptor(service, self._send_bound, may_claim=not self._is_first_run)
+        interceptor.intercept()
+        self._drain.interceptor = interceptor
 
 
-def _cannot_restart(reason: object) -> None:
-    import logging  # which the program may do without
+def _log_failed_restart(reason: object) -> None:
+    import logging  # not at the top: the program may not use it
 
-    from .._common.log import KEPT
+    from .._common.log import STILL_RUNNING
 
-    logging.getLogger("evreload").error("cannot restart: %s; %s", reason, KEPT)
+    logging.getLogger("evreload").error("cannot restart: %s; %s", reason, STILL_RUNNING)

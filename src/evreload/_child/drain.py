@@ -1,7 +1,11 @@
-"""What the program does before it is stopped, once its parent asks for it.
+"""What the program does when the supervisor is about to stop it.
 
-The thread of the program's loop, or else the main thread. The same in each of its workers. It
-imports next to nothing, since the program pays for it.
+In this order: it finishes the requests in progress; runs the reload hooks; stops accepting
+connections; writes out what it has buffered; and answers the supervisor.
+
+Runs in: the program, under the supervisor, and each of its workers; on the thread of its loop, or
+else on its main thread. The program imports it, so it imports next to nothing.
+Owns: how much time each process has asked for.
 """
 
 from __future__ import annotations
@@ -9,8 +13,8 @@ from __future__ import annotations
 import os
 import sys
 
-from .._common import process as _process
-from .._common import protocol as channel
+from .._common.protocol import Drained, DrainTimeNeeded, HookExited
+from .._program.output import flush_output
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
 if TYPE_CHECKING:
@@ -18,116 +22,118 @@ if TYPE_CHECKING:
 
     from .._common.protocol import Pipes
     from .._program.hooks import Hooks
-    from .._program.kept_sockets import Keeper
+    from .._program.kept_sockets import SocketInterceptor
 
-GRACE = 1.0  # seconds for the requests of workers, if the parent has not said
-FOR_HOOKS = 7.0  # seconds; coroutine hooks have less, and say so themselves
-FOR_REQUESTS = 1.0  # seconds, beyond the grace, to notice that they are answered
-FOR_SOCKETS = 1.0  # seconds, to see which sockets were handed to workers that listen on them
+DEFAULT_GRACE = 1.0  # seconds for requests, in workers that were not sent another value
+TIME_FOR_HOOKS = 7.0  # seconds; a coroutine hook has less, and its own message
+TIME_FOR_REQUESTS = 1.0  # seconds, beyond the grace, to notice that they are finished
+TIME_FOR_SOCKETS = 1.0  # seconds, to see which sockets the workers have made listen
+MAX_CLIENTS = 20  # named as unfinished
 
 
-class Preparation:
-    """Answers the requests in progress, lets nobody else in, and runs the reload hooks.
-
-    What is held back of what the program has printed is written out: it may be killed next.
-    """
+class ProgramDrain:
+    """Drains this process once; a second request means: without any further delay."""
 
     def __init__(self, pipes: Pipes, hooks: Hooks) -> None:
         self._pipes = pipes
         self._hooks = hooks
-        self._wished: dict[int, float] = {}  # by this process, and those it was forked from
-        self.keeper: Keeper | None = None
-        self.grace = GRACE
-        self.is_heard = False  # by now, the parent is sure to be
+        self._needed: dict[int, float] = {}  # seconds; of this process, and those it is a fork of
+        self._begun_in = 0  # the process ID, since forks inherit it
+        self.interceptor: SocketInterceptor | None = None
+        self.grace = DEFAULT_GRACE
+        self.can_ask = False  # the supervisor has released this process
 
-    def wish(self, seconds: float) -> None:
-        """Ask to be asked to prepare for the end, and for the time to do it."""
+    def need(self, seconds: float) -> None:
+        """Ask the supervisor to drain this process before it is stopped, and for the time."""
         pid = os.getpid()
-        if self.is_heard and seconds > self._wished.get(pid, 0):
-            self._wished[pid] = seconds
-            self._pipes.report(channel.WISHES, str(seconds), str(pid))
+        if self.can_ask and seconds > self._needed.get(pid, 0):
+            self._needed[pid] = seconds
+            self._pipes.send(DrainTimeNeeded(pid, seconds))
 
-    def wish_again(self) -> None:
-        """Ask anew for all that was asked for."""
-        for pid, seconds in self._wished.items():
-            self._pipes.report(channel.WISHES, str(seconds), str(pid))
+    def need_again(self) -> None:
+        """Ask once more for all the time asked for: the supervisor took it for another run's."""
+        for pid, seconds in self._needed.items():
+            self._pipes.send(DrainTimeNeeded(pid, seconds))
 
-    def begin_worker(self) -> None:
-        """In a worker: prepare if it wished to, and as it is the end in any case, let nobody in."""
-        if self._wished.pop(os.getpid(), 0):
-            self.begin(self.grace)
-        else:
-            self.hold(lets_in=False)
+    def begin_in_worker(self) -> None:
+        """Drain a fork of the program, which receives no messages."""
+        self.begin(self.grace, stop_accepting=True)
 
-    def hold(self, *, lets_in: bool) -> None:
-        """Write out what is held back, let nobody in any more, if so wished, and say so."""
-        if self.keeper and not lets_in:
-            from .._program.stop_accepting import hold
-
-            hold(self.keeper.unkept())
-        if self._pipes.are_own:
-            _process.flush()
-            self._pipes.report(channel.HOLDS)
-
-    def begin(self, grace: float) -> None:
-        """Prepare, with *grace* seconds for the requests in progress."""
-        if self.keeper:
-            self.keeper.keep_what_listens()
-        # The program may be importing it just now.
+    def begin(self, grace: float, *, stop_accepting: bool) -> None:
+        """Drain, with *grace* seconds for the requests in progress, then answer."""
+        pid = os.getpid()
+        is_repeated = self._begun_in == pid
+        self._begun_in = pid
+        if is_repeated or pid not in self._needed:
+            self._answer([], answered_all=False, stop_accepting=stop_accepting)
+            return
+        if self.interceptor:
+            self.interceptor.keep_listening()
+        # The program may be importing asyncio just now.
         running = getattr(sys.modules.get("asyncio"), "get_running_loop", None)
         try:
             loop = running() if running else None
         except RuntimeError:
             loop = None
         if loop:
-            # The loop sleeps, and the signal alone does not wake it.
-            loop.call_soon_threadsafe(self._begin_on_the_loop, loop, grace)
+            # The signal alone does not wake the loop.
+            loop.call_soon_threadsafe(self._begin_on_loop, loop, grace, stop_accepting)
         else:
-            try:
-                if self._pipes.are_own:
-                    self._hooks.wait_outside_a_loop()
-                self._call_hooks([], is_held=False)
-            except SystemExit:
-                self._pipes.report(channel.LEFT)
-                raise
+            self._run_outside_loop(stop_accepting)
 
-    def _begin_on_the_loop(self, loop: asyncio.AbstractEventLoop, grace: float) -> None:
-        self._task = loop.create_task(self._prepare_on_the_loop(grace))
-
-    async def _prepare_on_the_loop(self, grace: float) -> None:
-        unfinished = []
-        is_held = False
-        if "tornado.httpserver" in sys.modules and grace:
-            from .._program.tornado_drain import Grace
-
-            servers = Grace()
-            unfinished = await servers.finish(grace)
-            is_held = servers.are_paused
+    def _run_outside_loop(self, stop_accepting: bool) -> None:
         try:
             if self._pipes.are_own:
-                await self._await_hooks()
-            self._call_hooks(unfinished, is_held=is_held)
+                self._hooks.run_coroutines_outside_loop()
+                self._hooks.run_ordinary()
         except SystemExit:
-            self._pipes.report(channel.LEFT)
+            self._pipes.send(HookExited())
             raise
+        self._answer([], answered_all=False, stop_accepting=stop_accepting)
 
-    async def _await_hooks(self) -> None:
-        """Await the coroutine hooks; should one of them end the loop, the others are called yet."""
+    def _begin_on_loop(
+        self, loop: asyncio.AbstractEventLoop, grace: float, stop_accepting: bool
+    ) -> None:
+        self._task = loop.create_task(self._run_on_loop(grace, stop_accepting))
+
+    async def _run_on_loop(self, grace: float, stop_accepting: bool) -> None:
+        unfinished = []
+        answered_all = False
+        if "tornado.httpserver" in sys.modules and grace:
+            from .._program.tornado_drain import TornadoDrain
+
+            servers = TornadoDrain()
+            unfinished = await servers.finish(grace)
+            answered_all = servers.has_servers
+        try:
+            if self._pipes.are_own:
+                await self._run_coroutine_hooks()
+                self._hooks.run_ordinary()
+        except SystemExit:
+            self._pipes.send(HookExited())
+            raise
+        self._answer(unfinished, answered_all=answered_all, stop_accepting=stop_accepting)
+
+    async def _run_coroutine_hooks(self) -> None:
+        """Await the coroutine hooks. If one of them ends the loop, the others still run."""
         import asyncio
 
         from .._program.hooks import is_interrupted
 
         try:
-            await self._hooks.wait()
+            await self._hooks.run_coroutines()
             return
         except asyncio.CancelledError:
             pass
         if is_interrupted():
             raise asyncio.CancelledError
 
-    def _call_hooks(self, unfinished: list[str], *, is_held: bool) -> None:
-        if self._pipes.are_own:  # a fork holds back what its parent does, which is to be said once
-            self._hooks.call()
-            _process.flush()
-        door = channel.HELD if is_held else channel.OPEN
-        self._pipes.report(channel.PREPARED, str(os.getpid()), door, *unfinished)
+    def _answer(self, unfinished: list[str], *, answered_all: bool, stop_accepting: bool) -> None:
+        if stop_accepting and self.interceptor and not answered_all:
+            from .._program.stop_accepting import stop_accepting as stop
+
+            stop(self.interceptor.unkept())
+        if self._pipes.are_own:  # a fork would write the copies it has of its parent's buffers
+            flush_output()
+        clients = tuple(unfinished[:MAX_CLIENTS])
+        self._pipes.send(Drained(os.getpid(), answered_all, clients))

@@ -1,7 +1,9 @@
-"""What a person sees: one line an event, on standard error.
+"""The log of evreload: one line an event, through the logger ``evreload``.
 
-The supervisor's thread. All of it goes through the logger `evreload`; the command configures
-that logger here, the library never does.
+The command prints that logger on standard error. The library configures no logging.
+
+Runs in: the supervisor, and the program in in-process mode; on any thread.
+Owns: in the supervisor, the handler and the level of the logger ``evreload``.
 """
 
 from __future__ import annotations
@@ -12,17 +14,17 @@ import sys
 from collections.abc import Iterable
 
 COLOURS = {logging.ERROR: "31", logging.WARNING: "33", logging.INFO: "36", logging.DEBUG: "2"}
-MOST_NAMED = 3  # changed files in one line
-KEPT = "still running the previous version"  # what comes of a change that can't be run
+MAX_NAMED = 3  # changed files in one line
+STILL_RUNNING = "still running the previous version"  # ends the message on a change not followed
 WAITING = "waiting for a change"
-CLEAR = "\033[H\033[2J\033[3J"
+
+logger = logging.getLogger("evreload")
 
 
 def configure(*, quiet: bool, verbose: bool) -> None:
-    """Print what the logger `evreload` says: problems only if *quiet*, reasons if *verbose*."""
+    """Print the logger on standard error: only problems if *quiet*, also reasons if *verbose*."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Line(coloured=_is_terminal() and not os.environ.get("NO_COLOR")))
-    logger = logging.getLogger("evreload")
+    handler.setFormatter(_Formatter(coloured=is_terminal() and not os.environ.get("NO_COLOR")))
     logger.addHandler(handler)
     logger.propagate = False
     if quiet:
@@ -31,29 +33,8 @@ def configure(*, quiet: bool, verbose: bool) -> None:
         logger.setLevel(logging.DEBUG if verbose else logging.INFO)
 
 
-def clear() -> None:
-    """Clear the terminal, if it is one."""
-    if _is_terminal():
-        sys.stderr.write(CLEAR)
-        sys.stderr.flush()
-
-
-def has_keyboard() -> bool:
-    """Whether we are in the foreground of a terminal, whose Ctrl-C reaches all of our group."""
-    try:
-        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
-    except OSError:
-        return False
-    try:
-        return os.tcgetpgrp(terminal) == os.getpgrp()
-    except OSError:  # it was hung up
-        return False
-    finally:
-        os.close(terminal)
-
-
 def shorten(path: str) -> str:
-    """Return *path* relative to the working directory, if it lies beneath."""
+    """Return *path* relative to the working directory, if it lies below."""
     try:
         here = os.getcwd() + os.sep
     except OSError:  # it was removed
@@ -64,12 +45,17 @@ def shorten(path: str) -> str:
 def name_some(paths: Iterable[str]) -> str:
     """Name a few of *paths*, and count the others."""
     names = sorted(paths)
-    if len(names) <= MOST_NAMED:
+    if len(names) <= MAX_NAMED:
         return ", ".join(names)
-    return f"{', '.join(names[:MOST_NAMED])} and {len(names) - MOST_NAMED} more"
+    return f"{', '.join(names[:MAX_NAMED])} and {len(names) - MAX_NAMED} more"
 
 
-class _Line(logging.Formatter):
+def is_terminal() -> bool:
+    """Whether standard error is a terminal."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
+class _Formatter(logging.Formatter):
     def __init__(self, *, coloured: bool) -> None:
         super().__init__("evreload: %(message)s")
         self._coloured = coloured
@@ -79,7 +65,3 @@ class _Line(logging.Formatter):
         if self._coloured:
             return f"\033[{COLOURS.get(record.levelno, '0')}m{line}\033[0m"
         return line
-
-
-def _is_terminal() -> bool:
-    return sys.stderr is not None and sys.stderr.isatty()

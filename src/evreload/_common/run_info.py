@@ -1,32 +1,35 @@
-"""What one run of the program tells the next, through the environment.
+"""What one run of the program passes to the next, in the environment variable EVRELOAD_RUN.
 
-The owner's thread. As JSON, for the program to read, too: see docs/guide.md.
+It is JSON, which the program may read, too: docs/guide.md lists the keys.
+
+Runs in: the program (in-process mode), the supervisor (supervised mode); the thread of their loop.
+Owns: the count of the runs, and which contents of a file the program was restarted for.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
 from collections.abc import Iterable
 from typing import Any
 
-from .filestat import content_hash
+from .spawn import RUN_INFO_VARIABLE
 
-VARIABLE = "EVRELOAD_RUN"
-MOST_PATHS = 200  # told to the next run
-MOST_CHARACTERS = 50_000  # an environment variable holds 128 KiB on Linux
-MOST_TRIES = 5  # restarts in a row for a file that is different at every start
+MAX_PATHS = 200  # passed to the next run
+MAX_CHARACTERS = 50_000  # an environment variable holds 128 KiB on Linux
+MAX_TRIES = 5  # restarts in a row for a file whose content differs after every start
 
 logger = logging.getLogger("evreload")
 
 
-class Handover:
+class RunInfo:
     """Which run this is, what led to it, and which contents it was restarted for.
 
-    A program that writes a source or configuration file whenever it starts changes it after it
-    was read, or so it seems. Restarting for that must happen once for a given content, and must
-    end if the content differs each time. Of somebody else's change it takes two to tell a habit:
+    A program that writes a source or configuration file whenever it starts seems to change that
+    file after reading it. It is restarted once for a given content, and no more after `MAX_TRIES`
+    contents in a row. If the change is not the program's own, the same content must be seen twice:
     the file may have held something else in between, when the program read it.
     """
 
@@ -34,57 +37,56 @@ class Handover:
         self,
         generation: int,
         changed: Iterable[str],
-        since: int,
+        started_ns: int,
         tried: dict[str, list[str]],
         watched: Iterable[str] = (),
     ) -> None:
         self.generation = generation  # 0 for the first run, then 1, 2, ...
         self.changed = frozenset(changed)
-        self.since = since  # when the run began: nanoseconds since the epoch
-        self.watched = tuple(watched)  # by `watch`, in the run before
+        self.started_ns = started_ns  # when the run began: nanoseconds since the epoch
+        self.watched = tuple(watched)  # by `watch`, in the previous run
         self._tried = tried
         self._excused: dict[str, list[str]] = {}
-        self._suspects: dict[str, list[str]] = {}
+        self._new_tries: dict[str, list[str]] = {}
 
     @classmethod
-    def received(cls, owner: int, since: int) -> Handover:
-        """Return what was handed to the process *owner*; a first run's if nothing was.
+    def from_environment(cls, owner: int, started_ns: int) -> RunInfo:
+        """Return what was passed to the process *owner*; that of a first run if nothing was.
 
-        *since* is when the process began, for a first run. The environment is inherited by
-        processes it is not meant for: hence the owner.
+        *started_ns* is when the process began, for a first run. Processes that the variable is
+        not meant for inherit it: hence *owner*.
         """
         try:
-            told = json.loads(os.environ[VARIABLE])
-            if told["owner"] == owner:
-                return cls._made_of(told)
+            passed = json.loads(os.environ[RUN_INFO_VARIABLE])
+            if passed["owner"] == owner:
+                return cls._from_json(passed)
         except (KeyError, ValueError, TypeError):
-            pass  # absent, or not ours: nothing was handed over
-        return cls(0, (), since, {})
+            pass  # absent, or not written by evreload: nothing was passed
+        return cls(0, (), started_ns, {})
 
     @classmethod
-    def parse(cls, told: str) -> Handover:
-        """Return what `pass_on` has told the next run, for whoever keeps account of it."""
-        return cls._made_of(json.loads(told))
-
-    @classmethod
-    def _made_of(cls, told: dict[str, Any]) -> Handover:
+    def _from_json(cls, passed: dict[str, Any]) -> RunInfo:
         return cls(
-            told["generation"], told["changed"], told["since"], told["tried"], told["watched"]
+            passed["generation"],
+            passed["changed"],
+            passed["since"],
+            passed["tried"],
+            passed["watched"],
         )
 
-    def excused(self, path: str, *, may_be_own: bool) -> bool:
+    def is_excused(self, path: str, *, may_be_own: bool) -> bool:
         """Whether not to restart for *path*, which changed while the program started.
 
-        That is so if it holds what this run was started for. If the change *may_be_own*, of the
-        program or of one that it ran, then only so often.
+        True if it holds what this run was started for; once is enough if the change *may_be_own*,
+        made by the program or by a process that it started.
         """
         tried = self._tried.get(path, [])
-        content = content_hash(path)
+        content = _content_hash(path)
         enough = 1 if may_be_own else 2
         if tried[-enough:] == [content] * enough:
             self._excused[path] = tried
             return True
-        if may_be_own and len(tried) >= MOST_TRIES:
+        if may_be_own and len(tried) >= MAX_TRIES:
             logger.warning(
                 "%s is different after each start, so the program seems to write it: "
                 "not restarting for it until it changes again",
@@ -92,45 +94,54 @@ class Handover:
             )
             self._excused[path] = tried
             return True
-        self._suspects[path] = tried if may_be_own or tried[-1:] == [content] else []
+        self._new_tries[path] = tried if may_be_own or tried[-1:] == [content] else []
         return False
 
     def _tries(self, path: str) -> list[str]:
-        return self._suspects.get(path) or self._excused.get(path, [])
+        return self._new_tries.get(path) or self._excused.get(path, [])
 
-    def pass_on(
+    def next_run(
         self,
         changes: Iterable[str],
         *,
         owner: int,
-        since: int,
+        started_ns: int,
         watched: Iterable[str] = (),
-        most: int = MOST_CHARACTERS,
-    ) -> str:
-        """Return what to tell the run that follows this one because of *changes*.
+        limit: int = MAX_CHARACTERS,
+    ) -> tuple[RunInfo, str]:
+        """Return what the run after this one is to know, as an object and as JSON.
 
-        *watched* is what the program has asked to watch. If all is more than *most* characters,
-        some of it is left out.
+        *changes* led to it, and *watched* is what the program asked to watch. If the JSON were
+        more than *limit* characters, some paths are left out.
         """
-        changed = sorted(changes)[:MOST_PATHS]
-        tried = {path: [*self._tries(path), content_hash(path)][-MOST_TRIES:] for path in changed}
+        changed = sorted(changes)[:MAX_PATHS]
+        tried = {path: [*self._tries(path), _content_hash(path)][-MAX_TRIES:] for path in changed}
         tried = {**tried, **{path: t for path, t in self._excused.items() if path not in tried}}
-        watched = list(watched)[:MOST_PATHS]
+        watched = list(watched)[:MAX_PATHS]
         while True:
-            told = {
+            passed = {
                 "generation": self.generation + 1,
                 "changed": changed,
                 "owner": owner,
-                "since": since,
+                "since": started_ns,
                 "tried": tried,
                 "watched": watched,
             }
-            text = json.dumps(told)
-            if len(text) <= most or not (tried or changed or watched):
-                return text
+            text = json.dumps(passed)
+            if len(text) <= limit or not (tried or changed or watched):
+                return self._from_json(passed), text
             if len(watched) > len(changed):
                 watched = watched[: len(watched) // 2]
             elif len(tried) > len(changed):
                 tried = dict(list(tried.items())[: len(tried) // 2])
             else:
                 changed = changed[: len(changed) // 2]
+
+
+def _content_hash(path: str) -> str:
+    """Return a short hash of the content of *path*; empty if it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "blake2s").hexdigest()[:16]
+    except OSError:
+        return ""

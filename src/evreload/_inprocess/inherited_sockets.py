@@ -1,6 +1,9 @@
-"""The sockets of `evreload.bind_sockets`: a process that begins again in place takes them along.
+"""The sockets of `evreload.bind_sockets`, which stay open when the process restarts in place.
 
-The loop's thread, or whichever binds. Under the command, `_command.sockets` does it for all.
+In supervised mode `kept_sockets` keeps all listening sockets.
+
+Runs in: the program, in in-process mode, on the thread of its loop or any that binds.
+Owns: the descriptors inherited from the run before, until the program asks for them.
 """
 
 from __future__ import annotations
@@ -11,13 +14,14 @@ import socket
 from typing import Any
 
 INTERNET = (socket.AF_INET, socket.AF_INET6)
-EVERY = {"", "0.0.0.0", "::"}
+ANY_ADDRESS = {"", "0.0.0.0", "::"}
 
 
-class Carried:
-    """The sockets that `evreload.bind_sockets` made, taken along through an exec."""
+class InheritedSockets:
+    """The sockets that `evreload.bind_sockets` made, in this run and in the one before."""
 
-    VARIABLE = "EVRELOAD_SOCKETS"  # whose they are, and for each call its descriptors; JSON
+    # In the environment, as JSON: the process they are for, and for each call its descriptors.
+    VARIABLE = "EVRELOAD_SOCKETS"
 
     def __init__(self) -> None:
         self._unclaimed = self._inherited()
@@ -39,32 +43,32 @@ class Carried:
         self._bound[call] = sockets
         return sockets
 
-    def hand_over(self) -> dict[str, str]:
-        """Let the sockets pass through an exec; return the environment that names them."""
-        import json  # not for the command's program, which pays for all that is imported here
+    def make_inheritable(self) -> dict[str, str]:
+        """Keep the sockets open in an exec; return the environment that names them."""
+        import json  # here, since under the command the program would pay for it, too
 
         bound = {call: [sock.fileno() for sock in socks] for call, socks in self._bound.items()}
-        # Of what a hook has closed, the next run is to bind all anew.
+        # If a hook has closed one of a call, the next run is to bind all of them anew.
         still_open = {call: numbers for call, numbers in bound.items() if -1 not in numbers}
-        carried = {**self._unclaimed, **still_open}
-        self._set_inheritable(carried, True)
-        return {self.VARIABLE: json.dumps([os.getpid(), carried])}
+        passed = {**self._unclaimed, **still_open}
+        self._set_inheritable(passed, True)
+        return {self.VARIABLE: json.dumps([os.getpid(), passed])}
 
     def take_back(self) -> None:
-        """Undo `hand_over`: the exec has failed."""
+        """Undo `make_inheritable`: the exec has failed."""
         self._set_inheritable(self._unclaimed, False)
         for sockets in self._bound.values():
             for sock in sockets:
                 with contextlib.suppress(OSError):  # it is closed
                     sock.set_inheritable(False)
 
-    def drop_unclaimed(self) -> None:
-        """Close what the program did not ask for again: it would swallow connections."""
+    def close_unclaimed(self) -> None:
+        """Close what the program did not ask for: connections to it would never be accepted."""
         for call in list(self._unclaimed):
-            self._drop(call)
+            self._close(call)
 
-    def make_way(self, arguments: tuple[Any, ...]) -> None:
-        """Close what was not asked for, where another call is about to bind: its port is in use.
+    def on_bind(self, arguments: tuple[Any, ...]) -> None:
+        """Close the unclaimed sockets in the way of a bind: its port would be in use.
 
         *arguments* are those of the audit event `socket.bind`.
         """
@@ -75,30 +79,30 @@ class Carried:
             for call, numbers in list(self._unclaimed.items()):
                 is_port = json.loads(call)[0] == address[1]
                 if is_port and any(_excludes(_host_of(number), address[0]) for number in numbers):
-                    self._drop(call)
+                    self._close(call)
 
-    def _drop(self, call: str) -> None:
+    def _close(self, call: str) -> None:
         for number in self._unclaimed.pop(call, ()):
-            with contextlib.suppress(OSError):  # closed behind our back
+            with contextlib.suppress(OSError):  # the program has closed it
                 os.close(number)
 
     def _inherited(self) -> dict[str, list[int]]:
         import json
 
         try:
-            owner, carried = json.loads(os.environ.pop(self.VARIABLE))
+            owner, passed = json.loads(os.environ.pop(self.VARIABLE))
         except (KeyError, ValueError, TypeError):
-            return {}  # nothing was carried
+            return {}  # nothing was passed
         if owner != os.getpid():
             return {}
-        self._set_inheritable(carried, False)
-        return dict(carried)
+        self._set_inheritable(passed, False)
+        return dict(passed)
 
     @staticmethod
-    def _set_inheritable(carried: dict[str, list[int]], value: bool) -> None:
-        for numbers in carried.values():
+    def _set_inheritable(passed: dict[str, list[int]], value: bool) -> None:
+        for numbers in passed.values():
             for number in numbers:
-                with contextlib.suppress(OSError):  # closed behind our back
+                with contextlib.suppress(OSError):  # the program has closed it
                     os.set_inheritable(number, value)
 
 
@@ -114,5 +118,6 @@ def _host_of(number: int) -> str:
 
 
 def _excludes(kept: str, wanted: str) -> bool:
-    """Whether nobody can bind *wanted* while *kept* is bound; a name may mean any address."""
-    return kept == wanted or {kept, wanted} & EVERY != set() or wanted.strip("0123456789.") != ""
+    """Whether *wanted* cannot be bound while *kept* is; a host name may mean any address."""
+    is_name = wanted.strip("0123456789.") != ""
+    return kept == wanted or {kept, wanted} & ANY_ADDRESS != set() or is_name

@@ -1,6 +1,8 @@
-"""Story one: this process watches its own files, and begins again in place.
+"""In-process mode: this process watches its own files, and restarts in place.
 
-The loop's thread. It ties the other rooms together; only the front door imports it.
+Runs in: the program, in in-process mode; on the thread of its loop, except where a method says
+otherwise.
+Owns: the watcher, the hooks, and the changes that lead to the restart.
 """
 
 from __future__ import annotations
@@ -16,273 +18,374 @@ from typing import TYPE_CHECKING
 
 from tornado.ioloop import IOLoop
 
-from .._common import process as _process
-from .._common import startup as _origin
-from .._common.log import KEPT, WAITING, name_some
+from .._common import startup
+from .._common.log import STILL_RUNNING, WAITING, name_some
+from .._common.source import is_source
+from .._program import restart as restarting
 from .._program.hooks import Hooks, is_interrupted
-from .._program.imports import Imports, is_source, traceback_files
-from .._program.tornado_drain import Grace
-from . import workers as _workers
-from .lookout import Lookout
+from .._program.imports import Imports
+from .._program.tornado_drain import TornadoDrain
+from .._watch.listener import WatchRequest
+from .._watch.watcher import FileWatcher
+from . import workers
+from .fork_guard import ForkGuard
+from .tornado_loop import TornadoLoop
 from .workers import ADVICE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from socket import socket
     from typing import Any
 
-    from .._common.run_info import Handover
+    from .._common.own_writes import OwnWrites
+    from .._common.run_info import RunInfo
     from .._program.hooks import Hook
     from .._settings import Settings
-    from .._watch.syntax_check import Broken
-    from .._watch.watcher import Changes
-    from .inherited_sockets import Carried
+    from .._watch.listener import Changes
+    from .._watch.syntax_check import SyntaxCheck
+    from .inherited_sockets import InheritedSockets
 
-MOMENT = 0.002  # seconds after which it pays to look at all the files again
-CLAIMING = 10.0  # seconds the program has to bind its sockets again, once its loop runs
+RESCAN_TIME = 0.002  # seconds of waiting after which all files are looked at once more
+UNCLAIMED_TIME = 10.0  # seconds the program has to bind its sockets again, once its loop runs
+NO_LOOP_WARNING = (
+    "files have changed, but no event loop runs in this program yet: "
+    "start() needs one; `python -m evreload` does not"
+)
 
 logger = logging.getLogger("evreload")
 
 
 class Reloader:
-    """The one reloader of a process."""
+    """The backend of a program that restarts itself."""
 
-    def __init__(self, imports: Imports, carried: Callable[[], Carried]) -> None:
-        self._lookout = Lookout(
-            imports,
-            lambda: self.handover,
-            changed=self._on_changes,
-            is_up=self._on_up,
-            may_go_on=self._may_go_on,
-            forking=self._on_fork,
-        )
+    def __init__(self, imports: Imports, sockets: Callable[[], InheritedSockets]) -> None:
         self._imports = imports
-        self._carried = carried
-        self._has_failed = False
+        self._sockets = sockets
         self._hooks = Hooks()
-        self._asked: dict[str, None] = {}  # to be watched, in this run or before
-        self._refused = False
+        self._forks = ForkGuard(self)
+        self._settings: Settings
+        self._watcher: FileWatcher | None = None
+        self._loop: TornadoLoop | None = None
+        self._requests: dict[str, WatchRequest] = {}
+        self._watched: dict[str, None] = {}  # by `watch`, in this run or the one before
+        self._has_refused = False
+        self._has_failed = False
         self._changed: frozenset[str] | None = None
         self._changes: Changes = {}
-        self._considering: asyncio.Future[None] | None = None
+        self._restart_task: asyncio.Future[None] | None = None
 
-    # The front door's requests
+    # The backend
 
-    def start(self, settings: Settings, *, waiting: bool = False) -> None:
-        """Watch from now on, and reload on the current loop."""
+    @property
+    def is_started(self) -> bool:
+        """Whether changes are watched for."""
+        return self._watcher is not None
+
+    @functools.cached_property
+    def run_info(self) -> RunInfo:
+        """What the previous run passed to this one."""
+        from .._common.run_info import RunInfo
+
+        return RunInfo.from_environment(startup.PROCESS, startup.STARTED_NS)
+
+    @property
+    def changed(self) -> frozenset[str]:
+        """The changed paths that led to the restart under way, else to this run."""
+        return self.run_info.changed if self._changed is None else self._changed
+
+    def start(self, settings: Settings, *, is_waiting: bool = False) -> None:
+        """Watch from now on, and restart on the current loop."""
         if reason := _obstacle():
             self._refuse(reason)
             return
         io_loop = _current_loop()
-        if not self._lookout.is_on:
+        if self._watcher is None:
             self._settings = settings
-            self._lookout.begin(io_loop, settings)
-        elif not self._lookout.move(io_loop) and not waiting:
+            self._loop = TornadoLoop(io_loop, self._on_no_loop)
+            # Only the command leaves out what git ignores.
+            watch_settings = settings.replace(gitignore=False)
+            self._watcher = FileWatcher(watch_settings, self, self._loop, self._forks.lock)
+            self._forks.register()
+            self._watcher.start_in_background(self._first_requests)
+        elif self._loop and self._loop.move_to(io_loop):
+            with self._forks.lock:
+                self._watcher.reopen()
+        elif not is_waiting:
             logger.warning("evreload started more than once in the same process")
 
-    def _refuse(self, reason: str) -> None:
-        """Say once why nothing will be reloaded; the first of several workers says it for all.
-
-        A child of multiprocessing that merely imports what calls `start` has nothing to say.
-        """
-        if _workers.is_being_prepared():
-            level = logging.DEBUG
-        else:
-            level = logging.DEBUG if self._refused or _workers.number() else logging.WARNING
-            self._refused = True
-        logger.log(level, "evreload cannot restart this process: %s", reason)
+    def stop(self) -> None:
+        """Watch no more; what was requested is remembered."""
+        if self._watcher:
+            self._watcher.stop()
+            self._imports.end()
+            self._watcher = None
 
     def wait(self, settings: Settings) -> None:
-        """Run a loop of our own until a change, then restart."""
+        """Run a loop until a change, then restart."""
         io_loop = IOLoop(make_current=False)
-        io_loop.add_callback(self.start, settings, waiting=True)
+        io_loop.add_callback(self.start, settings, is_waiting=True)
         io_loop.start()
 
     def wait_after(self, error: BaseException, settings: Settings) -> None:
-        """Wait for a change of whatever *error* may have come from, then restart."""
-        self._has_failed = True  # who connects waits for it to be mended
-        since = self.handover.since  # it may be mended already
+        """Wait for a change of any file that may have caused *error*, then restart."""
+        from .._program.tracebacks import traceback_files
+
+        self._has_failed = True  # connections to its sockets wait for the restart
+        since_ns = self.run_info.started_ns  # it may be mended already
         for path in traceback_files(error):
-            self._lookout.want(path, since)
-        # The program may have failed before it asked for them, or imported them.
-        for path in self.handover.changed:
-            self._lookout.want(path, since, explicit=False)
-        for path in self.handover.watched:
-            if path not in self._asked:
-                self._asked[path] = None
-                self._lookout.want(path, since)
+            self._request(WatchRequest(path, since_ns, is_explicit=True))
+        # The program may have failed before it requested these, or imported them.
+        for path in self.run_info.changed:
+            self._request(WatchRequest(path, since_ns))
+        for path in self.run_info.watched:
+            if path not in self._watched:
+                self._watched[path] = None
+                self._request(WatchRequest(path, since_ns, is_explicit=True))
         logger.error("the program failed; %s", WAITING)
         self.wait(settings)
 
-    @property
-    def _stance(self) -> str:
-        return WAITING if self._has_failed else KEPT
-
-    @property
-    def is_started(self) -> bool:
-        return self._lookout.is_on
-
-    @functools.cached_property
-    def handover(self) -> Handover:
-        """What the run before has told."""
-        from .._common.run_info import Handover
-
-        return Handover.received(_origin.PROCESS, _origin.STARTED)
-
-    @property
-    def changed(self) -> frozenset[str]:
-        return self.handover.changed if self._changed is None else self._changed
-
-    def stop(self) -> None:
-        """Watch no more."""
-        self._lookout.end()
-
     def watch(self, path: str) -> None:
-        """Watch *path*, an absolute one, and all beneath it if it is a directory."""
-        if path not in self._asked:
-            self._asked[path] = None
-            self._lookout.want(path, self._imports.read_at(path))
+        """Watch *path*, an absolute one, and everything below it if it is a directory."""
+        if path not in self._watched:
+            self._watched[path] = None
+            read_ns = self._imports.last_read_ns(path)
+            self._request(WatchRequest(path, read_ns, is_explicit=True))
 
     def bind_sockets(self, port: int, *arguments: Any) -> list[socket]:
-        """Bind sockets that the next run will have, too."""
-        return self._carried().bind(port, *arguments)
+        """Bind sockets that the next run inherits."""
+        return self._sockets().bind(port, *arguments)
 
     def add_hook(self, hook: Hook) -> None:
+        """Add *hook*."""
         self._hooks.add(hook)
 
     def remove_hook(self, hook: Hook) -> None:
+        """Remove *hook*. Raises ValueError if it was not added."""
         self._hooks.remove(hook)
 
     def reload(self) -> None:
-        """Run the hooks and begin again, now; where that is under way, leave it at that."""
+        """Run the hooks and restart, now; do nothing if the hooks run already."""
         if self._hooks.are_running:
             logger.debug("reload() was called while the reload hooks run: it changes nothing")
             return
         if reason := _obstacle():
             logger.warning("evreload cannot restart this process: %s", reason)
             return
-        self._hooks.wait_outside_a_loop()
-        self._restart(self._lookout.changes())
-        self._changed = None  # it has failed
+        self._hooks.run_coroutines_outside_loop()
+        self._restart(self._watcher.changes() if self._watcher else {})
+        self._changed = None  # the restart has failed
 
-    # What the lookout asks
+    def _refuse(self, reason: str) -> None:
+        """Log once why nothing will be reloaded; of several workers, only the first warns.
 
-    def _on_up(self) -> None:
-        if self._has_carried() and not self._has_failed:
-            IOLoop.current().call_later(CLAIMING, self._carried().drop_unclaimed)
+        A child of multiprocessing that only imports the module that calls `start` does not.
+        """
+        if workers.is_being_prepared():
+            level = logging.DEBUG
+        else:
+            level = logging.DEBUG if self._has_refused or workers.number() else logging.WARNING
+            self._has_refused = True
+        logger.log(level, "evreload cannot restart this process: %s", reason)
 
-    def _may_go_on(self) -> bool:
-        if reason := _workers.obstacle():  # a fork has made it one
+    def _request(self, request: WatchRequest) -> None:
+        known = self._requests.get(request.path)
+        self._requests[request.path] = request.merge(known) if known else request
+        if self._watcher:
+            self._watcher.request(request)
+
+    # The listener of the watcher
+
+    def on_watching(self) -> None:
+        """Begin to tell the changes of others from the program's own: the loop runs."""
+        assert self._watcher is not None
+        self._imports.ignore_data_writes()
+        self._watcher.program_is_up()
+        asyncio.get_running_loop().call_soon(self._watcher.announce)
+        if self._has_sockets() and not self._has_failed:
+            IOLoop.current().call_later(UNCLAIMED_TIME, self._sockets().close_unclaimed)
+
+    def may_continue(self) -> bool:
+        """Whether this process can be restarted; if a fork has made it a worker, stop."""
+        if reason := workers.obstacle():
             self._refuse(reason)
+            self.stop()
         return reason is None
 
-    def _on_fork(self) -> None:
-        if _workers.are_being_forked():
-            self._go_under_the_command()
+    def new_requests(self) -> Iterable[WatchRequest]:
+        """Return the imported modules not requested yet.
 
-    def _go_under_the_command(self) -> None:
-        """Begin again as the command: who forks workers runs no loop, and they can't restart."""
-        if _origin.TARGET[0] == "-c":
+        A loader of another kind may run code under a name that is not the module's file.
+        """
+        for path, read_ns in self._imports.unreported(time.time_ns()):
+            yield WatchRequest(path, read_ns)
+
+    def own_writes(self) -> OwnWrites:
+        """Return what the program has written itself."""
+        return self._imports.own_writes
+
+    def is_excused(self, path: str, *, may_be_own: bool) -> bool:
+        """Whether not to restart for *path*; see `RunInfo.is_excused`."""
+        return self.run_info.is_excused(path, may_be_own=may_be_own)
+
+    def on_changes(self, changes: Changes) -> None:
+        """Restart for *changes*, once they compile."""
+        if self._watcher is None:  # it was stopped while they settled
+            return
+        self._changes = changes
+        task = self._restart_task
+        # A loop that was stopped, and replaced by another, leaves its tasks pending.
+        if task is None or task.done() or task.get_loop() is not asyncio.get_running_loop():
+            self._restart_task = asyncio.ensure_future(self._restart_when_drained())
+
+    def _first_requests(self) -> Iterable[WatchRequest]:
+        """Yield what to watch first, and request files from now on. On the scanning thread."""
+        watcher = self._watcher
+        started_ns = self.run_info.started_ns
+        self._imports.started_ns = started_ns
+        if watcher:
+            self._imports.begin(lambda path, read_ns: watcher.request(WatchRequest(path, read_ns)))
+        yield from list(self._requests.values())  # other threads may add some
+        for path, read_ns in self._imports.unreported(started_ns):
+            yield WatchRequest(path, read_ns)
+
+    def _on_no_loop(self) -> bool:
+        """Warn that no loop runs, if a file has changed. On the thread that looks for a loop."""
+        if self._watcher and self._watcher.changes():
+            logger.warning(NO_LOOP_WARNING)
+            return True
+        return False
+
+    # Forks
+
+    def before_fork(self) -> None:
+        """Finish the first scan; if the program forks workers, restart under the command."""
+        if self._watcher and workers.are_being_forked():
+            self._restart_under_command()
+        if self._watcher:  # or it was stopped just now
+            self._watcher.await_first_scan()
+
+    def disconnect(self) -> None:
+        """End all threads of the watcher."""
+        if self._watcher:
+            self._watcher.disconnect()
+
+    def reopen(self) -> None:
+        """Watch again, in the parent."""
+        if self._watcher:
+            self._watcher.reopen()
+
+    def await_takeover(self, parent: int) -> None:
+        """In a child of *parent*, watch again only if this process runs the loop."""
+        if self._watcher and self._loop:
+            self._loop.await_takeover(parent, self._watcher.reopen)
+
+    def _restart_under_command(self) -> None:
+        """Restart under the command: a process that forks workers runs no loop itself."""
+        if startup.TARGET[0] == "-c":
             logger.warning("evreload cannot restart this process: it forks workers; %s", ADVICE)
             self.stop()
             return
         logger.info("workers are being forked: going on under `python -m evreload`")
-        self._hooks.wait_outside_a_loop()
-        self._hooks.call()
+        self._hooks.run_coroutines_outside_loop()
+        self._hooks.run_ordinary()
         try:
-            _process.restart_under_command(["--until-success", *self._settings.as_arguments()])
+            arguments = ["--until-success", *self._settings.as_arguments()]
+            restarting.restart_under_command(arguments)
         except OSError as error:
             logger.error("cannot restart: %s; %s", error, ADVICE)
 
-    # From a change to the restart
+    # From changes to the restart
 
-    def _on_changes(self, changes: Changes) -> None:
-        self._changes = changes
-        task = self._considering
-        # A loop that was stopped, and replaced by another, leaves its tasks undone.
-        if task is None or task.done() or task.get_loop() is not asyncio.get_running_loop():
-            self._considering = asyncio.ensure_future(self._consider())
-
-    async def _consider(self) -> None:
+    async def _restart_when_drained(self) -> None:
+        """Check the syntax, finish requests, run the hooks, and restart for all changes by then."""
+        servers = TornadoDrain()
         try:
-            await self._restart_if_sound()
+            changes = await self._checked_changes()
+            if changes is None:
+                return
+            self._changed = frozenset(changes)
+            began = time.monotonic()
+            await servers.finish(self._settings.grace)
+            has_hooks = await self._run_coroutine_hooks(changes)
+            if self._watcher and (has_hooks or time.monotonic() - began > RESCAN_TIME):
+                latest = {**self._changes, **self._watcher.changes()}  # not settled yet
+                if latest != self._changes:
+                    self._changes = latest
+            if changes is not self._changes:
+                changes = await self._checked_changes()
+            if changes is not None and self._watcher:  # or it was stopped
+                self._restart(changes)
         except Exception:
             logger.exception("cannot restart; %s", self._stance)
-
-    async def _restart_if_sound(self) -> None:
-        """Restart for the changes, and for those that come meanwhile, unless they are broken."""
-        sound = await self._broken.sound(lambda: self._changes, self._stance)
-        if sound is None:
-            return
-        self._changed = frozenset(sound)
-        servers = Grace()
-        try:
-            await self._restart_unless_broken(sound, servers)
-        finally:  # it comes to that if there was none
+        finally:  # only reached if there was no restart
             self._changed = None
             servers.resume()
 
-    async def _restart_unless_broken(self, sound: Changes | None, servers: Grace) -> None:
-        """Restart for *sound* changes, and for those that come while the restart is prepared."""
-        began = time.monotonic()
-        await servers.finish(self._settings.grace)
+    async def _checked_changes(self) -> Changes | None:
+        return await self._syntax_check.wait_until_checked(lambda: self._changes, self._stance)
+
+    async def _run_coroutine_hooks(self, changes: Changes) -> bool:
+        """Await the coroutine hooks; return whether there are any.
+
+        If the loop ends meanwhile, which cancels this task, restart at once for *changes*.
+        """
         try:
-            has_hooks = await self._hooks.wait()
+            return await self._hooks.run_coroutines()
         except asyncio.CancelledError:
-            has_hooks = None
-        if has_hooks is None:  # the loop is ending: this is the last that is done on it
-            if sound is not None and self._lookout.is_on and not is_interrupted():
-                self._restart(sound)
-            raise asyncio.CancelledError
-        if has_hooks or time.monotonic() - began > MOMENT:
-            latest = {**self._changes, **self._lookout.changes()}  # which have not settled
-            if latest != self._changes:
-                self._changes = latest
-        if sound is not self._changes:
-            sound = await self._broken.sound(lambda: self._changes, self._stance)
-        if sound is not None and self._lookout.is_on:  # or it was stopped
-            self._restart(sound)
-
-    @functools.cached_property
-    def _broken(self) -> Broken:
-        from .._watch.syntax_check import Broken
-
-        return Broken(lambda path: is_source(path) and self._lookout.is_wanted(path))
-
-    def _has_carried(self) -> bool:
-        return "evreload._inprocess.inherited_sockets" in sys.modules  # or it was never asked for
+            pass
+        if self._watcher and not is_interrupted():
+            self._restart(changes)
+        raise asyncio.CancelledError
 
     def _restart(self, changes: Changes) -> None:
-        """Run the hooks and begin again: in one step, or a hook that stops the loop ends it."""
-        from .._common.filestat import file_time, forget_bytecode
-        from .._common.run_info import VARIABLE
+        """Run the hooks and restart, in one step: otherwise a hook that stops the loop ends it."""
+        from .._common.filestat import file_time
+        from .._common.source import delete_bytecode
+        from .._common.spawn import RUN_INFO_VARIABLE
 
         if changes:
             logger.info("%s modified; restarting server", name_some(changes))
         else:
             logger.info("restarting server")
         self._changed = frozenset(changes)
-        self._hooks.call()
-        since = file_time()
-        # More may have been saved while the hooks ran.
-        changes = {**changes, **self._lookout.changes()}
-        forget_bytecode(changes)
-        told = self.handover.pass_on(
-            changes, owner=os.getpid(), since=since, watched=list(self._asked)
+        self._hooks.run_ordinary()
+        started_ns = file_time()
+        if self._watcher:  # more may have been saved while the hooks ran
+            changes = {**changes, **self._watcher.changes()}
+        delete_bytecode(changes)
+        _, run_info = self.run_info.next_run(
+            changes, owner=os.getpid(), started_ns=started_ns, watched=list(self._watched)
         )
         try:
-            sockets = self._carried().hand_over() if self._has_carried() else {}
-            _process.restart({VARIABLE: told, **sockets})
+            sockets = self._sockets().make_inheritable() if self._has_sockets() else {}
+            restarting.restart({RUN_INFO_VARIABLE: run_info, **sockets})
         except OSError as error:
             logger.error("cannot restart: %s; %s", error, self._stance)
-            if self._has_carried():
-                self._carried().take_back()
+            if self._has_sockets():
+                self._sockets().take_back()
+
+    @functools.cached_property
+    def _syntax_check(self) -> SyntaxCheck:
+        from .._watch.syntax_check import SyntaxCheck
+
+        return SyntaxCheck(self._is_code)
+
+    def _is_code(self, path: str) -> bool:
+        return is_source(path) and self._watcher is not None and self._watcher.is_requested(path)
+
+    @property
+    def _stance(self) -> str:
+        """What the program does while it is not restarted, for messages."""
+        return WAITING if self._has_failed else STILL_RUNNING
+
+    def _has_sockets(self) -> bool:
+        return "evreload._inprocess.inherited_sockets" in sys.modules  # or there are none
 
 
 def _obstacle() -> str | None:
-    return _workers.obstacle() or _process.obstacle()
+    return workers.obstacle() or restarting.obstacle()
 
 
 def _current_loop() -> IOLoop:
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-        return IOLoop.current()  # asyncio deprecates to have a loop before one runs
+        return IOLoop.current()  # asyncio deprecates a loop that is made before one runs

@@ -1,6 +1,10 @@
-"""Workers of Tornado and of multiprocessing, none of which can restart the program by itself.
+"""Whether this process is a worker, of Tornado or of multiprocessing.
 
-Any thread. Imports nothing of either, since a program that has such workers does.
+A worker cannot restart the program by itself. This module imports neither package, since a
+program that has such workers does.
+
+Runs in: the program, in in-process mode, on any thread.
+Owns: nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ ADVICE = "start the program with `python -m evreload`, which restarts all its pr
 
 
 def obstacle() -> str | None:
-    """Return why this process cannot begin again, if that is since it is a worker."""
+    """Return why this process cannot be restarted, if the reason is that it is a worker."""
     if number() is not None:
         return f"it is one worker of several; {ADVICE}"
     if is_of_multiprocessing():
@@ -26,19 +30,19 @@ def is_of_multiprocessing() -> bool:
 
 
 def is_being_prepared() -> bool:
-    """Whether multiprocessing imports the main module here, for a child that is to come."""
+    """Whether multiprocessing imports the main module at present, to prepare a child."""
     process = sys.modules.get("multiprocessing.process")
     return process is not None and hasattr(process.current_process(), "_inheriting")
 
 
 def number() -> int | None:
-    """Return which worker this process is, from 0 on, if it is one."""
+    """Return the number of this worker of Tornado, from 0 on; None if it is no worker."""
     process = sys.modules.get("tornado.process")
     return process.task_id() if process else None
 
 
 def are_being_forked() -> bool:
-    """Whether that is what this thread does just now."""
+    """Whether this thread is in the middle of forking the workers of Tornado."""
     process = sys.modules.get("tornado.process")
     frame = sys._getframe()
     while process and frame.f_back:

@@ -1,6 +1,7 @@
-"""What the program wants done before it is replaced.
+"""The reload hooks: the program's functions to call before it is replaced.
 
-The thread of the program's loop. Imported into the program itself, so it imports next to nothing.
+Runs in: the program, in both modes, on the thread of its loop or the main thread.
+Owns: the list of hooks. The program imports it, so it imports next to nothing.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ if TYPE_CHECKING:
 
     Hook = Callable[[], object]
 
-TIMEOUT = 5.0  # seconds a coroutine hook may take
-CO_COROUTINE = 0x80
+COROUTINE_TIMEOUT = 5.0  # seconds a coroutine hook may take
+CO_COROUTINE = 0x80  # of `inspect`, which costs 9 ms to import
 
 
 class Hooks:
     """Reload hooks, in the order they were added.
 
-    Coroutine functions are awaited first; then the others are called in one step with the
-    restart, or a hook that stops the loop would end the program instead.
+    Coroutine functions are awaited first. Then the ordinary functions are called in one step with
+    the restart: otherwise a hook that stops the loop would end the program instead.
     """
 
     def __init__(self) -> None:
@@ -32,18 +33,19 @@ class Hooks:
         self.are_running = False
 
     def add(self, hook: Hook) -> None:
-        self._kin(hook).append(hook)
+        """Add *hook* as the last one of its kind."""
+        self._list_for(hook).append(hook)
 
     def remove(self, hook: Hook) -> None:
-        """Forget *hook*. Raises ValueError if it was not added."""
-        if hook not in self._kin(hook):
+        """Remove *hook*. Raises ValueError if it was not added."""
+        if hook not in self._list_for(hook):
             raise ValueError(f"{_name(hook)} was not added as a reload hook")
-        self._kin(hook).remove(hook)
+        self._list_for(hook).remove(hook)
 
-    def _kin(self, hook: Hook) -> list[Hook]:
+    def _list_for(self, hook: Hook) -> list[Hook]:
         return self._coroutines if _is_coroutine(hook) else self._ordinary
 
-    async def wait(self) -> bool:
+    async def run_coroutines(self) -> bool:
         """Await the coroutine hooks, each for a bounded time; return whether there are any.
 
         Raises CancelledError if the caller's task is cancelled meanwhile, as by a hook that ends
@@ -57,8 +59,8 @@ class Hooks:
             self.are_running = False
         return bool(self._coroutines)
 
-    def wait_outside_a_loop(self) -> None:
-        """Await the coroutine hooks where nobody else can; on the loop itself, leave them out."""
+    def run_coroutines_outside_loop(self) -> None:
+        """Await the coroutine hooks where no loop runs; leave them out on the loop's thread."""
         if not self._coroutines:
             return
         import asyncio
@@ -71,12 +73,12 @@ class Hooks:
             asyncio.get_running_loop()
         except RuntimeError:
             with contextlib.suppress(asyncio.CancelledError):  # by a hook
-                asyncio.run(self.wait())
+                asyncio.run(self.run_coroutines())
             return
         for hook in self._coroutines:
             _logger().warning("reload() was called on the loop: %s is not awaited", _name(hook))
 
-    def call(self) -> None:
+    def run_ordinary(self) -> None:
         """Call the ordinary hooks. What one raises is logged, but for SystemExit and Ctrl-C."""
         self.are_running = True
         try:
@@ -87,19 +89,19 @@ class Hooks:
 
 
 def is_interrupted() -> bool:
-    """Whether Ctrl-C ends the program, and its tasks were cancelled for that, not by a hook.
+    """Whether Ctrl-C ends the program and has cancelled its tasks; False if a hook has.
 
-    While `asyncio.run` cancels them, it is handling what has ended the program. Not to be asked
-    while another exception is handled.
+    `asyncio.run` cancels the tasks while it handles the KeyboardInterrupt. So this must not be
+    called while another exception is handled.
     """
     return isinstance(sys.exception(), KeyboardInterrupt)
 
 
 async def _await(hook: Hook) -> None:
-    """Await *hook* in the task of the caller: it may cancel all others, or stop the loop."""
+    """Await *hook* in the caller's task: it may cancel all other tasks, or stop the loop."""
     import asyncio
 
-    limit = asyncio.timeout(TIMEOUT)
+    limit = asyncio.timeout(COROUTINE_TIMEOUT)
     try:
         async with limit:
             await hook()  # type: ignore[misc]
@@ -110,7 +112,7 @@ async def _await(hook: Hook) -> None:
         if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
             raise
         if isinstance(error, TimeoutError) and limit.expired():
-            _logger().error("reload hook %s took over %g s", _name(hook), TIMEOUT)
+            _logger().error("reload hook %s took over %g s", _name(hook), COROUTINE_TIMEOUT)
         else:
             _logger().exception("reload hook %s failed", _name(hook))
 
@@ -120,12 +122,11 @@ def _call(hook: Hook) -> None:
         hook()
     except (SystemExit, KeyboardInterrupt):
         raise
-    except BaseException:  # CancelledError, say: it must not keep the program from its restart
+    except BaseException:  # such as CancelledError: the restart must still happen
         _logger().exception("reload hook %s failed", _name(hook))
 
 
 def _is_coroutine(hook: Any) -> bool:
-    # As `inspect` tells it, which costs 9 ms to import.
     while hasattr(hook, "func") and hasattr(hook, "keywords"):  # functools.partial
         hook = hook.func
     calls = (hook, getattr(hook, "__call__", None))  # noqa: B004  # with `async def __call__`

@@ -1,7 +1,8 @@
-"""What the program is made of, as the interpreter tells it.
+"""Which files the program is made of: each file that Python runs code from, when it does.
 
-Any thread: modules are imported on whichever. Asks, and decides nothing. Imported into the
-program itself, so it imports next to nothing.
+Runs in: the program, on any thread, since modules are imported on any; and the fork server.
+Owns: the audit hook of this process. The program imports this module first, so it imports next
+to nothing.
 """
 
 from __future__ import annotations
@@ -11,131 +12,137 @@ import sys
 import time
 from types import CodeType, ModuleType
 
-from .._common.own_writes import Author, source_hash
+from .._common.own_writes import OwnWrites
+from .._common.paths import absolute
+from .._common.source import CODE_SUFFIXES, source_hash
 
-TYPE_CHECKING = False  # `typing` costs 2 ms, a quarter of what we may add to a program's start
+TYPE_CHECKING = False  # `typing` costs 2 ms, a quarter of what evreload may add to a start
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from importlib.machinery import ModuleSpec
-    from types import FrameType, TracebackType
+    from types import FrameType
     from typing import Any
 
-    # A path, and when the interpreter read it, or shortly before (nanoseconds since the epoch).
-    Note = Callable[[str, int], object]
+    # Takes a path, and when Python read it, or shortly before (nanoseconds since the epoch).
+    OnRead = Callable[[str, int], object]
     Listener = Callable[[tuple[Any, ...]], None]
 
-UNKNOWN = 1  # for a time that nobody has told yet
+UNKNOWN_NS = 1  # stands for a time that is not known yet
 # The clock that stamps files ticks coarsely: a file may seem this much older than it is.
-TICK = 10_000_000  # nanoseconds
+CLOCK_TICK_NS = 10_000_000
 
-# To ask each of thousands of modules again, for every new one, would hold up the loop.
-ENOUGH = 100  # modules in a row that were asked before: the others were, too
+# After this many known modules in a row, the others are known, too: to look at each of thousands
+# of modules again for every new one would block the loop.
+KNOWN_IN_A_ROW = 100
 
-MOST_OPENED = 1000  # files to remember the reading of
-WRITTEN = 0  # instead of when that was
+MAX_OPENED = 1000  # files whose last reading is remembered
+WRITTEN_NS = 0  # stands for the time of reading a file that the program has written
 
-SPAWNS = ("subprocess.Popen", "os.posix_spawn", "os.fork", "os.forkpty", "os.system")
-WRITING = os.O_WRONLY | os.O_RDWR
-# Where Python's own loaders are from: of files, of bytecode, of archives, of what is built in.
-LOADERS = ("_frozen_importlib", "_frozen_importlib_external", "zipimport")
-CODE = (".py", ".pyw", ".pyc", ".so", ".pyd")
+SPAWN_EVENTS = ("subprocess.Popen", "os.posix_spawn", "os.fork", "os.forkpty", "os.system")
+WRITE_FLAGS = os.O_WRONLY | os.O_RDWR
 
 
 class Imports:
-    """Notes each file the interpreter runs code from, when it does.
+    """Notes each file that Python runs code from.
 
-    A finder on `sys.meta_path` alone would miss what is loaded without one, or claimed by a
-    finder put before it (pytest's rewritten tests). An audit hook sees all, but cannot be
-    removed: it must stay tiny, and `note` must never raise.
+    A finder on `sys.meta_path` alone would miss what is loaded without one, or by a finder in
+    front of it (pytest's for rewritten tests). An audit hook sees all, but cannot be removed: it
+    must stay small, and must not raise into the program.
     """
 
     def __init__(self) -> None:
-        # When the program did. What came from bytecode may be older than its file by as much:
-        # Python trusts bytecode if the size of the file and the second of its time are the same.
-        self.began = UNKNOWN
-        self._note: Note | None = None
-        self._wrote: Callable[[str], object] = lambda path: None
-        self._noted: dict[str, int] = {}  # while there was nobody to take note
+        # When the program started. Code that came from bytecode may be older than its file by as
+        # much: Python trusts bytecode if the size of the file and the second of its time agree.
+        self.started_ns = UNKNOWN_NS
+        self.own_writes = OwnWrites()
+        self._on_read: OnRead | None = None
+        self._on_write: Callable[[str], object] = lambda path: None
+        self._pending: dict[str, int] = {}  # files noted before `begin`
         self._known: set[str] = set()
-        self._asked: dict[str, int] = {}  # names of modules whose files are known: identities
-        self._missed: set[str] = set()
+        self._known_modules: dict[str, int] = {}  # names of modules, and their identities
+        self._missing: set[str] = set()
         self._compiled: dict[str, int] = {}
-        self.author = Author()
         self._opened: dict[str, int] = {}  # by the program, and when; the latest come last
-        self._has_started = False
+        self._ignores_data_writes = False
         self._listeners: dict[str, Listener | None] = {
             "exec": self._on_exec,
             "import": self._on_import,
             "compile": self._on_compile,
             "open": self._on_open,
             "os.rename": self._on_rename,
-            **dict.fromkeys(SPAWNS, self._on_spawn),
+            **dict.fromkeys(SPAWN_EVENTS, self._on_spawn),
         }
         sys.addaudithook(self._hook)
-        sys.meta_path.append(_Missing(self))
+        sys.meta_path.append(_MissingModules(self))
 
-    def begin(self, note: Note, wrote: Callable[[str], object] = lambda path: None) -> None:
-        """Tell *note* of each file from now on; `so_far` tells of the others.
+    def begin(self, on_read: OnRead, on_write: Callable[[str], object] = lambda path: None) -> None:
+        """Call *on_read* with each file from now on; `unreported` has those before.
 
-        *wrote* is told of each file written while the program starts; of none by its name if
-        another program was run.
+        *on_write* is called with each file that the program writes while it starts, and with ""
+        when it starts another process.
         """
-        self._note = note
-        self._wrote = wrote
+        self._on_read = on_read
+        self._on_write = on_write
 
-    def listen(self, event: str, listener: Listener | None) -> Listener | None:
-        """Have *listener* called with the arguments of an audit *event*; None for no more.
+    def set_listener(self, event: str, listener: Listener | None) -> Listener | None:
+        """Call *listener* with the arguments of an audit *event*; None: nothing any more.
 
-        Returns who was called until now.
+        Return the listener that was set before.
         """
         before = self._listeners.get(event)
         self._listeners[event] = listener
         return before
 
     def files(self) -> list[str]:
-        """Return what was noted so far, by the names the code goes by."""
+        """Return all files noted so far, by the names that their code has."""
         return list(self._known)
 
     def end(self) -> None:
-        """Tell nobody any more, and forget what was told."""
-        self._note = None
+        """Call nothing any more, and forget what was noted."""
+        self._on_read = None
         self._known.clear()
-        self._asked.clear()
-        self._missed.clear()
+        self._known_modules.clear()
+        self._missing.clear()
 
-    def so_far(self, unknown: int) -> Iterator[tuple[str, int]]:
-        """Yield each file that nobody was told of, and when it was read, if not *unknown*.
+    def disable(self) -> None:
+        """Note nothing any more: this process runs no program itself."""
+        self._listeners.clear()
+        sys.meta_path[:] = [one for one in sys.meta_path if not isinstance(one, _MissingModules)]
 
-        `sys.modules` may hold anything and may grow meanwhile. Modules are read without waking
-        them: no property, no `__getattr__`, no lazy import runs.
+    def unreported(self, unknown_ns: int) -> Iterator[tuple[str, int]]:
+        """Yield each file not yet passed on, with when it was read: *unknown_ns* if not known.
+
+        `sys.modules` may hold anything, and may grow meanwhile. Reading a module runs no code of
+        it: no property, no `__getattr__`, no lazy import.
         """
-        for noted in list(self._noted):
-            if read := self._noted.pop(noted, 0):  # or another thread has just told of it
-                yield noted, unknown if read == UNKNOWN else read
+        for noted in list(self._pending):
+            if read_ns := self._pending.pop(noted, 0):  # or another thread has just passed it on
+                yield noted, unknown_ns if read_ns == UNKNOWN_NS else read_ns
         found = []
-        familiar = 0
+        known_in_a_row = 0
         for name in reversed(list(sys.modules)):  # the latest come last
             module = sys.modules.get(name)
-            if self._asked.get(name) == id(module):
-                familiar += 1
-                if familiar == ENOUGH:
+            if self._known_modules.get(name) == id(module):
+                known_in_a_row += 1
+                if known_in_a_row == KNOWN_IN_A_ROW:
                     break
-            elif path := _file(module):
-                familiar = 0
-                self._asked[name] = id(module)
+            elif path := _module_file(module):
+                known_in_a_row = 0
+                self._known_modules[name] = id(module)
                 if path not in self._known:
                     self._known.add(path)
                     found.append(path)
         for path in reversed(found):
-            yield path, unknown
+            yield path, unknown_ns
 
-    def read_at(self, path: str) -> int:
-        """Return when the program last opened the file *path* to read it, or now: it is about to.
+    def last_read_ns(self, path: str) -> int:
+        """Return when the program last opened the file *path* to read it.
 
-        Also if it may have written the file itself.
+        Return the present if it has not: it is about to. Likewise if it may have written the file
+        itself, or if *path* is a directory.
         """
         now = time.time_ns()
-        if os.path.isdir(path) or self.author.may_have_written(path):
+        if os.path.isdir(path) or self.own_writes.may_have_written(path):
             return now
         name = os.path.basename(path)
         opened = [(one, read) for one, read in list(self._opened.items()) if one.endswith(name)]
@@ -143,32 +150,46 @@ class Imports:
             reads = [read for one, read in opened if absolute(one) == path]
         except OSError:  # the working directory was removed
             return now
-        return reads[-1] - TICK if reads and WRITTEN not in reads else now
+        return reads[-1] - CLOCK_TICK_NS if reads and WRITTEN_NS not in reads else now
 
-    def has_started(self) -> None:
-        """Take no interest any more in what the program writes, but for code.
+    def ignore_data_writes(self) -> None:
+        """Note from now on only what the program writes of code.
 
-        It is up; or it may have written anything by now.
+        It has started; or it has started a process, which may have written anything by now.
         """
-        self._has_started = True
-        for event in SPAWNS:
+        self._ignores_data_writes = True
+        for event in SPAWN_EVENTS:
             self._listeners.pop(event, None)
+
+    def note_missing(self, name: str, path: Sequence[str] | None) -> None:
+        """Note where the module *name*, which was not found, would be; *path* as for finders."""
+        if name in self._missing:
+            return
+        self._missing.add(name)
+        last = name.rpartition(".")[2]
+        for directory in list(sys.path if path is None else path):
+            if type(directory) is str:
+                place = os.path.join(absolute(directory), last)
+                for candidate in (place + ".py", place, os.path.join(place, "__init__.py")):
+                    self._note(candidate, time.time_ns())
+
+    # Audit events
 
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         if listener := self._listeners.get(event):
             try:
                 listener(arguments)
-            except Exception:  # what the event is about must not fail for our sake
+            except Exception:  # evreload must not make fail what the program does
                 return
 
     def _on_exec(self, arguments: tuple[Any, ...]) -> None:
         code = arguments[0]
         if type(code) is CodeType and code.co_filename not in self._known:
-            self._ran(code.co_filename)
+            self._note_run(code.co_filename)
 
     def _on_import(self, arguments: tuple[Any, ...]) -> None:
         if type(arguments[1]) is str:  # the file of an extension module
-            self._ran(arguments[1])
+            self._note_run(arguments[1])
 
     def _on_compile(self, arguments: tuple[Any, ...]) -> None:
         code, name = arguments
@@ -177,11 +198,11 @@ class Imports:
         # The file was read just before; it runs only after it was compiled.
         now = time.time_ns()
         if name not in self._known and _is_imported(name):
-            # It is told now: it may not compile, and then it never runs.
+            # It is noted now: it may not compile, and then it never runs.
             path = absolute(name)
             self._known.add(name)
-            self.author.note_read(path, source_hash(code), now)
-            self._tell(path, now)
+            self.own_writes.note_read(path, source_hash(code), now)
+            self._note(path, now)
         else:
             self._compiled[name] = now
 
@@ -190,66 +211,54 @@ class Imports:
         if type(name) is not str:
             return
         if name.endswith(".pyc") and "__pycache__" not in name:
-            self._ran(name)
-        if type(flags) is int and flags & WRITING:
-            self._write(name)
+            self._note_run(name)
+        if type(flags) is int and flags & WRITE_FLAGS:
+            self._note_write(name)
         elif "__pycache__" not in name:
             self._note_opened(name, time.time_ns())
 
-    def _note_opened(self, name: str, read: int) -> None:
-        """Note when a file was *read* which the program may ask to be watched, or WRITTEN."""
-        before = self._opened.pop(name, read)
-        self._opened[name] = WRITTEN if before == WRITTEN else read
-        if len(self._opened) > MOST_OPENED:
+    def _note_opened(self, name: str, read_ns: int) -> None:
+        """Note when a file was read, or WRITTEN_NS: the program may ask to watch it later."""
+        before = self._opened.pop(name, read_ns)
+        self._opened[name] = WRITTEN_NS if before == WRITTEN_NS else read_ns
+        if len(self._opened) > MAX_OPENED:
             del self._opened[next(iter(self._opened))]
 
     def _on_rename(self, arguments: tuple[Any, ...]) -> None:
         if type(arguments[1]) is str:
-            self._write(arguments[1])
+            self._note_write(arguments[1])
 
-    def _write(self, name: str) -> None:
-        if "__pycache__" in name:  # Python writes as many as it imports
+    def _note_write(self, name: str) -> None:
+        if "__pycache__" in name:  # Python writes one for every module it compiles
             return
-        self._note_opened(name, WRITTEN)
-        if not self._has_started or name.endswith(CODE):
+        self._note_opened(name, WRITTEN_NS)
+        if not self._ignores_data_writes or name.endswith(CODE_SUFFIXES):
             path = absolute(name)
-            self.author.note_written(path)
-            self._wrote(path)
+            self.own_writes.note_written(path)
+            self._on_write(path)
 
     def _on_spawn(self, arguments: tuple[Any, ...]) -> None:
-        self.author.note_spawned()
-        self._wrote("")
+        self.own_writes.note_spawned()
+        self._on_write("")
 
-    def _ran(self, name: str) -> None:
-        # Templates are compiled under their own names, and their engines reload them.
-        if name.endswith(CODE) and name not in self._known:
+    def _note_run(self, name: str) -> None:
+        # Template engines compile templates under their own names, and reload these themselves.
+        if name.endswith(CODE_SUFFIXES) and name not in self._known:
             self._known.add(name)
-            otherwise = self.began if name.endswith(".py") else time.time_ns()
-            self._tell(absolute(name), self._compiled.pop(name, 0) or otherwise)
+            otherwise = self.started_ns if name.endswith(".py") else time.time_ns()
+            self._note(absolute(name), self._compiled.pop(name, 0) or otherwise)
 
-    def _tell(self, path: str, read: int) -> None:
-        if read != UNKNOWN:
-            read -= TICK
-        # First noted, then told: whoever begins to listen meanwhile misses nothing.
-        self._noted[path] = read
-        if self._note and self._noted.pop(path, None):
-            self._note(path, read)
-
-    def missed(self, name: str, path: Sequence[str] | None) -> None:
-        """Note where the module *name*, which could not be found, would be."""
-        if name in self._missed:
-            return
-        self._missed.add(name)
-        last = name.rpartition(".")[2]
-        for directory in list(sys.path if path is None else path):
-            if type(directory) is str:
-                place = os.path.join(absolute(directory), last)
-                for candidate in (place + ".py", place, os.path.join(place, "__init__.py")):
-                    self._tell(candidate, time.time_ns())
+    def _note(self, path: str, read_ns: int) -> None:
+        if read_ns != UNKNOWN_NS:
+            read_ns -= CLOCK_TICK_NS
+        # First stored, then passed on: if `begin` is called meanwhile, nothing is missed.
+        self._pending[path] = read_ns
+        if self._on_read and self._pending.pop(path, None):
+            self._on_read(path, read_ns)
 
 
-class _Missing:
-    """The last finder of all: it is asked only for what no other has found."""
+class _MissingModules:
+    """The last finder of all: Python asks it only for what no other finder has found."""
 
     def __init__(self, imports: Imports) -> None:
         self._imports = imports
@@ -258,17 +267,17 @@ class _Missing:
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         try:
-            self._imports.missed(name, path)
-        except Exception:  # path may be anything; an import must not fail for our sake
+            self._imports.note_missing(name, path)
+        except Exception:  # *path* may be anything; the import must not fail because of evreload
             return None
         return None
 
 
 def _is_imported(name: str) -> bool:
-    """Whether the file *name* is compiled since a module is being imported from it.
+    """Whether the file *name* is compiled because a module is imported from it.
 
-    By whatever loader: pytest has one that compiles tests in its own way. Others that compile it,
-    or merely parse it, may never run it.
+    By any loader: pytest has one that compiles tests in its own way. Other callers that compile
+    or parse a file may never run it.
     """
     frame: FrameType | None = sys._getframe(3)
     while frame and frame.f_code.co_name != "exec_module":
@@ -277,107 +286,9 @@ def _is_imported(name: str) -> bool:
     return getattr(spec, "origin", None) == name
 
 
-def imported() -> Iterator[tuple[str, bool, list[str]]]:
-    """Yield the name of each module, in the order in which their imports ended.
-
-    With it, whether one of Python's own loaders has loaded it, and the file or directories it
-    is from. Modules by another name than their own are left out, and what has no name at all.
-    """
-    for name, module in list(sys.modules.items()):
-        try:
-            spec = object.__getattribute__(module, "__dict__").get("__spec__")
-            if spec is None or spec.name != name:
-                continue
-            loader = spec.loader if isinstance(spec.loader, type) else type(spec.loader)
-            places = [spec.origin] if spec.has_location else list(_places(spec))
-            yield name, loader.__module__ in LOADERS, [absolute(one) for one in places]
-        except Exception:  # a hostile module is none to import in advance
-            continue
-
-
-def _places(spec: ModuleSpec) -> Iterable[str]:
-    return spec.submodule_search_locations or ()
-
-
-def is_source(path: str) -> bool:
-    """Whether *path* is Python source, by its name."""
-    return path.endswith((".py", ".pyw"))
-
-
-def other_form(path: str) -> str | None:
-    """Return where the module in the source file *path* would be as a package, or as no package."""
-    directory, name = os.path.split(path)
-    if name == "__init__.py":
-        return directory + ".py"
-    return os.path.join(path.removesuffix(".py"), "__init__.py") if is_source(path) else None
-
-
-def absolute(path: str) -> str:
-    """Return *path* from the root. A ``..`` in it leads up from where a link before it leads."""
-    plain = os.path.abspath(path)
-    above, up, beneath = f"{path}{os.sep}".rpartition(os.sep + os.pardir + os.sep)
-    if up and os.path.realpath(path) != os.path.realpath(plain):
-        return os.path.abspath(os.path.join(os.path.realpath(above + up), beneath))
-    return plain
-
-
-def source(path: str) -> str:
-    """Return the file to watch for code said to come from *path*, an absolute path.
-
-    For bytecode that is its source, where there is one; inside an archive, the archive.
-    """
-    if path.endswith((".pyc", ".pyo")) and os.path.exists(path[:-1]):
-        return path[:-1]
-    if os.path.isfile(path):
-        return path
-    container = path
-    while not os.path.exists(container) and container != os.path.dirname(container):
-        container = os.path.dirname(container)
-    return container if os.path.isfile(container) else path
-
-
-def traceback_files(error: BaseException) -> Iterable[str]:
-    """Return every file that *error*, its causes and its context passed through.
-
-    A module that fails to import never reaches `sys.modules`, and the file with a syntax error
-    never reaches the traceback.
-    """
-    files: set[str] = set()
-    todo: list[BaseException | None] = [error]
-    seen: set[int] = set()
-    while todo:
-        one = todo.pop()
-        if one is None or id(one) in seen:
-            continue
-        seen.add(id(one))
-        todo += [one.__cause__, one.__context__, *getattr(one, "exceptions", ())]
-        files.update(_frames(one.__traceback__))
-        if isinstance(one, SyntaxError) and one.filename:
-            files.add(one.filename)
-        files.update(_forgotten(one))
-    return {absolute(path) for path in files if not path.startswith("<")}
-
-
-def _forgotten(error: BaseException) -> list[str]:
-    """Return where the `__init__.py` would be of a package that has none, and is blamed for it."""
-    if isinstance(error, ImportError):
-        package: object = sys.modules.get(error.name or "")
-    else:
-        package = getattr(error, "obj", None) if isinstance(error, AttributeError) else None
-    if type(package) is not ModuleType or package.__dict__.get("__file__"):
-        return []
-    return [os.path.join(place, "__init__.py") for place in package.__dict__.get("__path__", ())]
-
-
-def _frames(trace: TracebackType | None) -> Iterator[str]:
-    while trace:
-        yield trace.tb_frame.f_code.co_filename
-        trace = trace.tb_next
-
-
-def _file(module: object) -> str | None:
+def _module_file(module: object) -> str | None:
     try:
         path = object.__getattribute__(module, "__dict__").get("__file__")
         return absolute(os.fsdecode(path)) if path else None
-    except Exception:  # whatever a hostile module makes of it: the others stay watched
+    except Exception:  # a module may raise anything here; the others stay watched
         return None

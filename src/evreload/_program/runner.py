@@ -1,7 +1,10 @@
-"""Runs a program as ``__main__``, as plain Python would, and stays when it fails.
+"""Runs a program as ``__main__``, as plain Python would, and reports its failure.
 
-The main thread. A restart executes this file by its path, which works whatever the program does
-to `sys.path`, the environment or the working directory, and under every flag of Python.
+Each restart executes this file by its path. That works whatever the program does to `sys.path`,
+the environment or the working directory, and under every flag of Python.
+
+Runs in: the program, in both modes, on its main thread.
+Owns: `sys.argv`, `sys.path` and ``__main__``, until the program's first line.
 """
 
 from __future__ import annotations
@@ -73,7 +76,7 @@ def _directory() -> str | None:
 
 
 def _absolute(path: str) -> str:
-    """Return *path* as Python puts it into ``__file__``: not tidied up."""
+    """Return *path* as Python puts it into ``__file__``: not normalised."""
     return os.path.join(_directory() or "", path)
 
 
@@ -89,7 +92,7 @@ def _is_container(path: str) -> bool:
 
 
 def _new_main() -> ModuleType:
-    """Put a fresh ``__main__`` in place, with what Python puts into its own, and no more."""
+    """Make a new module ``__main__``, with the attributes that Python gives it, and no others."""
     main = ModuleType("__main__")
     main.__dict__["__builtins__"] = builtins
     if "__annotations__" in globals():  # this varies with the version
@@ -104,7 +107,8 @@ def _run_module(name: str, *, alter_argv: bool) -> None:
     import runpy
 
     _new_main()
-    # What `python -m` itself calls: nothing else gives __main__ its own module, with its spec.
+    # `python -m` itself calls this function. No public one gives __main__ the module's own spec:
+    # https://github.com/python/cpython/blob/3.11/Lib/runpy.py
     runpy._run_module_as_main(name, alter_argv)  # type: ignore[attr-defined]
 
 
@@ -118,7 +122,7 @@ def _run_script(path: str) -> None:
 
 
 def _load(path: str) -> tuple[Loader, CodeType]:
-    # Where importlib.machinery, which costs 1 ms, has them from.
+    # importlib.machinery, which costs 1 ms, imports them from there.
     from _frozen_importlib_external import SourceFileLoader, SourcelessFileLoader
 
     if path.endswith(".pyc"):
@@ -132,27 +136,36 @@ def _load(path: str) -> tuple[Loader, CodeType]:
 
 
 def _main() -> None:
-    """Run what the arguments say; `_process.command_line` makes them."""
-    mode, *arguments = sys.argv[1:]
+    """Run what the arguments say; see `spawn.runner_command`."""
+    argument, *arguments = sys.argv[1:]
     sys.orig_argv[:] = arguments
     if not sys.flags.safe_path:
         del sys.path[0]  # this file's directory
-    evreload = _import_ourselves()
-    target = evreload._common.startup.TARGET
-    if mode == evreload._common.process.ALONE:
-        _run_alone(evreload, target)
-    elif mode == evreload._common.process.PLAINLY:
-        run(target)
-    elif evreload._common.process.program_of(mode):
-        evreload._become_child(mode).hear()
-        run(target)
+    _import_package()
+    from evreload._common import role as roles
+    from evreload._common import startup
+
+    role = roles.Role.parse(argument)
+    if role.kind == roles.ALONE:
+        _run_alone(startup.TARGET)
+    elif role.kind == roles.PLAIN:
+        run(startup.TARGET)
+    elif role.kind == roles.WORKER:
+        from evreload import _backend
+
+        _backend.become_client(role).handle_signal()
+        run(startup.TARGET)
     else:
-        _run_as_child(evreload, mode, target)
+        _run_supervised(role, startup.TARGET)
 
 
 def run_and_wait(target: list[str], *, until_success: bool) -> None:
-    """Run *target* in this process; unless it succeeded, and that is enough, wait for a change."""
+    """Run *target* in this process, then wait for a change, and restart.
+
+    If *until_success*, return instead once it has succeeded.
+    """
     import evreload
+    from evreload import _backend
 
     status: object = 0
     try:
@@ -160,84 +173,89 @@ def run_and_wait(target: list[str], *, until_success: bool) -> None:
     except SystemExit as error:
         status = error.code
     except Exception as error:
-        _report(error)
-        evreload._wait_after(error)
+        _print_error(error)
+        _backend.wait_after(error)
     if not (until_success and not status):
         evreload.wait()
 
 
-def _run_alone(evreload: Any, target: list[str]) -> None:
+def _run_alone(target: list[str]) -> None:
     """Run *target* again, in the process that evreload.start() restarted."""
-    evreload._imports()  # take note from the beginning
+    from evreload import _backend
+
+    _backend.imports()  # it notes files from the beginning
     try:
         run(target)
         return
     except KeyboardInterrupt:
         show = sys.excepthook
-        sys.excepthook = lambda kind, error, trace: show(kind, *_from_the_program(error))
-        raise  # Python shows it, and ends by the signal
+        sys.excepthook = lambda kind, error, trace: show(kind, *_without_runner(error))
+        raise  # Python prints it, and ends by the signal
     except (Exception, SystemExit) as error:
-        started = "evreload._inprocess.reloader" in sys.modules and evreload._story().is_started
-        if isinstance(error, SystemExit) and (not error.code or started):
-            raise  # it ended because it wanted to
-        _report(error)
+        backend = _backend.existing()
+        is_started = backend is not None and backend.is_started
+        if isinstance(error, SystemExit) and (not error.code or is_started):
+            raise  # the program ended on purpose
+        _print_error(error)
         failure = error
-    try:  # out here, or whatever ended the waiting would tell of the failure, too
-        evreload._wait_after(failure)
+    try:  # not in the handler above: an error here would show the failure as its context
+        _backend.wait_after(failure)
     except KeyboardInterrupt:
-        sys.exit(130)  # as a shell says it; quietly
+        sys.exit(130)  # quietly, with the status that a shell gives
 
 
-def _run_as_child(evreload: Any, mode: str, target: list[str]) -> None:
-    """Run *target* under the command, which watches for it."""
+def _run_supervised(role: Any, target: list[str]) -> None:
+    """Run *target* under the supervisor, which watches for it."""
+    from evreload import _backend
+    from evreload._common.role import FORK_SERVER
+
     here = _directory()
     if not sys.flags.safe_path and here and here not in sys.path:
-        sys.path.append(here)  # as tornado.autoreload's wrapper, whose tests want it
-    is_forked = mode.startswith(evreload._common.process.FORKS)
+        sys.path.append(here)  # as the wrapper of tornado.autoreload, whose tests need it
+    is_forked = role.kind == FORK_SERVER
     if is_forked:
         set_up(target)
-        mode = evreload._serve_forks(mode)  # returns in each program that it forks
-    child = evreload._become_child(mode)
-    child.wait_for_go()
+        role = _backend.serve_forks(role)  # returns in each program that it forks
+    client = _backend.become_client(role)
+    client.wait_for_release()
     if target[0] not in ("-m", "-c"):
-        child.note_script(_absolute(target[0]))
+        client.report_script(_absolute(target[0]))
     try:
         (execute if is_forked else run)(target)
     except KeyboardInterrupt:
-        sys.exit(130)  # as a shell says it; quietly
+        sys.exit(130)  # quietly, with the status that a shell gives
     except SystemExit as error:
-        child.failed(error)
+        client.report_failure(error)
         raise
     except BaseException as error:
-        child.failed(error)
-        _report(error)
+        client.report_failure(error)
+        _print_error(error)
         sys.exit(1)
     finally:
-        child.ended()
+        client.report_end()
 
 
-def _import_ourselves() -> ModuleType:
-    """Import the package this file lies in, wherever that is."""
-    above = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    sys.path.insert(0, above)
+def _import_package() -> None:
+    """Import the package this file belongs to, wherever it lies."""
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    sys.path.insert(0, os.path.dirname(package))
     try:
-        import evreload._common.process
+        import evreload  # noqa: F401
     finally:
-        sys.path.remove(above)
-    return evreload
+        sys.path.remove(os.path.dirname(package))
 
 
-def _report(error: BaseException) -> None:
-    """Print *error* as Python would, without the frames that are ours."""
+def _print_error(error: BaseException) -> None:
+    """Print *error* as Python would, without the frames of this file."""
     if isinstance(error, SystemExit):
         if not isinstance(error.code, int):
             sys.stderr.write(f"{error.code}\n")
         return
-    sys.excepthook(type(error), *_from_the_program(error))
+    sys.excepthook(type(error), *_without_runner(error))
 
 
-def _from_the_program(error: BaseException) -> tuple[BaseException, TracebackType | None]:
-    """Return *error*, and its traceback, without the frames that are ours."""
+def _without_runner(error: BaseException) -> tuple[BaseException, TracebackType | None]:
+    """Return *error*, and its traceback, without the frames of this file."""
     trace = error.__traceback__
     while trace and trace.tb_frame.f_code.co_filename == __file__:
         trace = trace.tb_next

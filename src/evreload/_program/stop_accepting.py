@@ -1,6 +1,10 @@
-"""Whom a program lets in just before it is stopped, it lets down; so it lets nobody in any more.
+"""Stops the program from accepting connections shortly before it is stopped itself.
 
-The program's own threads. Who comes waits in the kernel, for the next run.
+A connection it accepted now would be reset. Those it does not accept wait in the kernel, and the
+next run answers them.
+
+Runs in: the program, under the supervisor, on its main thread or the thread of its loop.
+Owns: nothing; it cannot be undone.
 """
 
 from __future__ import annotations
@@ -14,67 +18,67 @@ import time
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from .kept_sockets import INTERNET, listening_at
+from .._common.socket_messages import INTERNET, listening_address
 
-TO_BE_STOPPED = 0.05  # seconds in which a held program has surely got its signal
+BLOCKED_ACCEPT_TIME = 0.05  # seconds after which the program surely got its stop signal
 DESCRIPTORS = "/proc/self/fd"
 
 
-def hold(spared: Collection[Any]) -> None:
-    """Let nobody in any more, but at the addresses *spared*: no next run listens there.
+def stop_accepting(except_at: Collection[Any]) -> None:
+    """Accept no more connections, except at the addresses *except_at*, which no run takes over.
 
-    Whatever accepts is held: Python, or, on Linux, a loop's own C, as libuv; but not gevent.
+    It stops Python's `accept`, and, on Linux, loops in C that use epoll, such as libuv; not gevent.
     """
-    _leave_epolls(spared)
-    _refuse_to_accept(spared)
+    _mute_epolls(except_at)
+    _replace_accept(except_at)
 
 
-def _leave_epolls(spared: Collection[Any]) -> None:
-    """Have no loop woken for those who come: Linux only."""
-    if not hasattr(select, "epoll"):  # gevent and eventlet take it away
+def _mute_epolls(except_at: Collection[Any]) -> None:
+    """Make no loop wake up for new connections: Linux only."""
+    if not hasattr(select, "epoll"):  # gevent and eventlet remove it
         return
     for descriptor in _epolls():
         with (
-            contextlib.suppress(OSError),  # another thread has closed it, or there is no more room
+            contextlib.suppress(OSError),  # another thread has closed it, or no number is free
             contextlib.closing(select.epoll.fromfd(os.dup(descriptor))) as epoll,
         ):
-            for awaited in _awaited(descriptor):
-                if listening_at(awaited) not in (None, *spared):
+            for watched in _watched_by(descriptor):
+                if listening_address(watched) not in (None, *except_at):
                     with contextlib.suppress(OSError):  # another file has its number now
-                        _await_nothing(epoll, awaited)
+                        _mute(epoll, watched)
 
 
-def _await_nothing(epoll: select.epoll, awaited: int) -> None:
-    """Have *epoll* hold its tongue about *awaited*, which its loop may yet unregister."""
+def _mute(epoll: select.epoll, descriptor: int) -> None:
+    """Make *epoll* report nothing of *descriptor*; its loop may still unregister it."""
     try:
-        epoll.modify(awaited, 0)
-    except OSError:  # with EPOLLEXCLUSIVE, that can't be
-        epoll.unregister(awaited)
+        epoll.modify(descriptor, 0)
+    except OSError:  # it was registered with EPOLLEXCLUSIVE
+        epoll.unregister(descriptor)
 
 
-def _refuse_to_accept(spared: Collection[Any]) -> None:
+def _replace_accept(except_at: Collection[Any]) -> None:
     accept = socket.socket.accept
 
     def refuse(self: socket.socket) -> Any:
-        if self.family in INTERNET and self.getsockname() not in spared:
+        if self.family in INTERNET and self.getsockname() not in except_at:
             if self.gettimeout() == 0:
                 raise BlockingIOError(errno.EAGAIN, "this program is about to be stopped")
-            time.sleep(TO_BE_STOPPED)
+            time.sleep(BLOCKED_ACCEPT_TIME)
         return accept(self)
 
     socket.socket.accept = refuse  # type: ignore[method-assign]
 
 
 def _epolls() -> Iterator[int]:
-    """Yield the descriptors of this process that wait for others."""
+    """Yield the epoll descriptors of this process."""
     with contextlib.suppress(OSError):  # no /proc
         for name in os.listdir(DESCRIPTORS):
-            with contextlib.suppress(OSError):  # that of the list itself
+            with contextlib.suppress(OSError):  # that of the listing itself
                 if os.readlink(f"{DESCRIPTORS}/{name}") == "anon_inode:[eventpoll]":
                     yield int(name)
 
 
-def _awaited(epoll: int) -> list[int]:
-    """Return the descriptors that *epoll* waits for; see proc_pid_fdinfo(5)."""
+def _watched_by(epoll: int) -> list[int]:
+    """Return the descriptors registered with *epoll*; see proc_pid_fdinfo(5)."""
     with open(f"/proc/self/fdinfo/{epoll}") as file:
         return [int(line.split()[1]) for line in file if line.startswith("tfd:")]

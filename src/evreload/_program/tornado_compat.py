@@ -1,6 +1,9 @@
-"""evreload in the place of `tornado.autoreload`.
+"""Puts the public functions of evreload in the place of `tornado.autoreload`.
 
-The program's threads. Imports Tornado only if it is asked to change what is there already.
+It imports Tornado only to change what the program has already imported of it.
+
+Runs in: the program, in both modes, on any of its threads.
+Owns: the entry ``tornado.autoreload`` of `sys.modules`, and the functions of that module.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from types import ModuleType
 
 import evreload
 
-OURS = {
+REPLACEMENTS = {
     "start": evreload.start,
     "wait": evreload.wait,
     "watch": evreload.watch,
@@ -21,61 +24,61 @@ OURS = {
 
 
 def install() -> None:
-    """Replace the functions of `tornado.autoreload`, whoever imported it.
+    """Replace the functions of `tornado.autoreload`, whichever module has imported it.
 
-    What it was told before is told to us: two reloaders would restart the program twice, and
-    Tornado's into code that does not compile.
+    What it was given before is passed on to evreload: two reloaders would restart the program
+    twice, and Tornado's would restart it into code that does not compile.
     """
     from tornado import autoreload
 
-    if _is_ours(autoreload):
+    if _is_replaced(autoreload):
         return
-    for name, function in OURS.items():
+    for name, function in REPLACEMENTS.items():
         setattr(autoreload, name, function)
     for path in autoreload._watched_files:
         evreload.watch(path)
     for hook in autoreload._reload_hooks:
         evreload.add_reload_hook(hook)
     if autoreload._io_loops:  # it runs
-        _stop_its_timers(autoreload)
+        _stop_timers(autoreload)
         evreload.start()
 
 
 def take_over() -> None:
-    """Replace Tornado's reloader, or, if that was not imported yet, be there before it is."""
+    """Replace Tornado's reloader, or, if it was not imported yet, stand in for it."""
     here = sys.modules.get("tornado.autoreload")
-    if here and not _is_ours(here):
+    if here and not _is_replaced(here):
         install()
     else:
         stand_in()
 
 
 def stand_in() -> None:
-    """Be found as `tornado.autoreload` by whoever comes to import it.
+    """Be what the program gets when it imports `tornado.autoreload` for the first time.
 
-    So no name of it can have been bound before, and Tornado is not imported for our sake.
+    So no function of Tornado's can have been bound before, and evreload need not import Tornado.
     """
-    if _is_ours(sys.modules.get("tornado.autoreload")):  # whoever forked us has done it
+    if _is_replaced(sys.modules.get("tornado.autoreload")):  # in a fork of the fork server
         return
     module = ModuleType("tornado.autoreload", __doc__)
-    module.__dict__.update(OURS)
-    # Without a spec, importlib.util.find_spec would call it broken.
+    module.__dict__.update(REPLACEMENTS)
+    # Without a spec, importlib.util.find_spec would raise ValueError.
     module.__spec__ = type(__spec__)("tornado.autoreload", None)
     sys.modules["tornado.autoreload"] = module
 
 
-def _is_ours(autoreload: ModuleType | None) -> bool:
-    return getattr(autoreload, "start", None) is OURS["start"]
+def _is_replaced(autoreload: ModuleType | None) -> bool:
+    return getattr(autoreload, "start", None) is REPLACEMENTS["start"]
 
 
-def _stop_its_timers(autoreload: ModuleType) -> None:
-    """Stop what looks at all files twice a second; only the loop knows of it."""
+def _stop_timers(autoreload: ModuleType) -> None:
+    """Stop the timer that checks all files twice a second; Tornado keeps no reference to it."""
     import gc
 
     from tornado.ioloop import PeriodicCallback
 
     for thing in gc.get_objects():
         if type(thing) is PeriodicCallback:
-            look = getattr(thing.callback, "func", None)
-            if look is autoreload._reload_on_update:
+            callback = getattr(thing.callback, "func", None)
+            if callback is autoreload._reload_on_update:
                 thing.stop()

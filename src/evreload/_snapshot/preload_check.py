@@ -1,6 +1,9 @@
-"""What may be imported in advance: only what a fork survives, and what is the same in each run.
+"""Decides what may be preloaded: only what survives a fork, and what is the same in each run.
 
-The fork server's only thread. Found out by trying, since no module tells.
+It imports each module and looks at what the import left behind.
+
+Runs in: the fork server, on its only thread.
+Owns: the first finder of `sys.meta_path`, until `end`.
 """
 
 from __future__ import annotations
@@ -9,8 +12,8 @@ import _thread
 import os
 import sys
 
-from .._common import startup as _origin
-from .._program.imports import absolute
+from .._common import startup
+from .._common.paths import absolute
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
 if TYPE_CHECKING:
@@ -18,69 +21,52 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any
 
+    from .._common.project_paths import ProjectPaths
     from .._program.imports import Imports
 
 TEMPORARY = ("tempfile.mkstemp", "tempfile.mkdtemp")
 THREADS = ("_thread.start_new_thread", "_thread.start_joinable_thread")  # from Python 3.12 on
 MAKING = (*TEMPORARY, *THREADS, "socket.__new__", "os.chdir")
 MEMORY = "/dev/shm/"  # unlike a device, it has a content
-LONGEST_REASON = 200  # characters
+MAX_REASON = 200  # characters
 
 
-class Cold(BaseException):
-    """A module that may not be in here is about to be imported; nobody is meant to catch it."""
+class ExcludedImport(BaseException):
+    """An excluded module is about to be imported; the importing module should not catch it."""
 
 
-class Outside:
-    """Tells what lies outside the project: of all directories around a file the innermost says."""
-
-    def __init__(self, outside: Iterable[str], inside: Iterable[str]) -> None:
-        told = {**dict.fromkeys(outside, True), **dict.fromkeys(inside, False)}
-        self._roots = sorted(told.items(), key=lambda one: len(one[0]), reverse=True)
-
-    def directories(self, are_outside: bool) -> list[str]:
-        """Return what was told, to tell somebody else."""
-        return [root for root, is_outside in self._roots if is_outside == are_outside]
-
-    def __contains__(self, path: str) -> bool:
-        for root, is_outside in self._roots:
-            if path == root or path.startswith(root.rstrip(os.sep) + os.sep):
-                return is_outside
-        return False
-
-
-class Guard:
+class PreloadCheck:
     """Imports what may be preloaded, and finds what may not, with all that imports it.
 
     What was found is in `left_out`, with the reason; by then part of it has run, so that this
     process must not be forked.
     """
 
-    def __init__(self, imports: Imports, outside: Outside, cold: Iterable[str]) -> None:
+    def __init__(self, imports: Imports, project: ProjectPaths, excluded: Iterable[str]) -> None:
         self._imports = imports
-        self._outside = outside
-        self._cold = set(cold)
-        self._latest: list[str] = []  # what was imported when last we looked, outermost first
+        self._project = project
+        self._excluded = set(excluded)
+        self._latest: list[str] = []  # the imports in progress at the last look, outermost first
         self._makers: dict[str, list[str]] = {}  # of traces: what was imported then
         self._temporary: set[str] = set()
         self.left_out: dict[str, str] = {}
-        self._on_exec = imports.listen("exec", self._check_file)
+        self._on_exec = imports.set_listener("exec", self._check_file)
         for event in MAKING:
-            imports.listen(event, self._look_now)
+            imports.set_listener(event, self._look_now)
         for event in TEMPORARY:
-            imports.listen(event, self._note_temporary)
+            imports.set_listener(event, self._note_temporary)
         sys.meta_path.insert(0, self)
 
-    def dismiss(self) -> None:
+    def end(self) -> None:
         """Let everything be imported again."""
         sys.meta_path.remove(self)
-        self._imports.listen("exec", self._on_exec)
+        self._imports.set_listener("exec", self._on_exec)
         for event in MAKING:
-            self._imports.listen(event, None)
+            self._imports.set_listener(event, None)
 
     def load(self, name: str) -> None:
         """Import the module *name*, unless it is left out."""
-        if name in sys.modules or self._is_cold(name):
+        if name in sys.modules or self._is_excluded(name):
             return
         known = set(self.left_out)
         self._latest = [name]
@@ -88,38 +74,38 @@ class Guard:
         self._makers = {trace: [] for trace in before}
         try:
             __import__(name)
-        except Cold:
+        except ExcludedImport:
             self.left_out.setdefault(name, "it imports what is left out")
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # SystemExit, too
-            why = f"{type(error).__name__}: {error}"[:LONGEST_REASON]
+            why = f"{type(error).__name__}: {error}"[:MAX_REASON]
             self._leave_out(why, _modules(_frames_of(error)) or [name])
         self._look([])
         for trace, why in self._traces().items():
             if trace not in before:
                 self._leave_out(why, self._makers.get(trace) or [name])
         for found in self.left_out.keys() - known:
-            self._cold.add(found)
-            sys.modules.pop(found, None)  # whoever imports it next shall be found, too
+            self._excluded.add(found)
+            sys.modules.pop(found, None)  # so that the next module that imports it is found, too
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
         """Refuse to find what is left out."""
         importing = _modules(_frames())
-        if self._is_cold(name):
+        if self._is_excluded(name):
             self._leave_out(f"it imports {name}", importing)
-            raise Cold(name)
+            raise ExcludedImport(name)
         self._look([*importing, name])
 
-    def _is_cold(self, name: str) -> bool:
+    def _is_excluded(self, name: str) -> bool:
         parts = name.split(".")
-        return any(".".join(parts[: i + 1]) in self._cold for i in range(len(parts)))
+        return any(".".join(parts[: i + 1]) in self._excluded for i in range(len(parts)))
 
     def _check_file(self, arguments: tuple[Any, ...]) -> None:
         if self._on_exec:
             self._on_exec(arguments)
         name = getattr(arguments[0], "co_filename", "")
-        if name.endswith((".py", ".pyc")) and absolute(name) not in self._outside:
+        if name.endswith((".py", ".pyc")) and not self._project.is_outside(absolute(name)):
             self._leave_out(f"it runs {name}", _modules(_frames()))
 
     def _look_now(self, arguments: object) -> None:
@@ -130,7 +116,7 @@ class Guard:
         self._temporary.add(arguments[0])
 
     def _look(self, importing: list[str]) -> None:
-        """Take what was imported until now for the maker of what has come to be since.
+        """Note that the imports in progress at the last look have left what is new since then.
 
         Python's own modules are not: they have just been imported by the one that is.
         """
@@ -146,7 +132,7 @@ class Guard:
         traces |= {name: "it opens a socket" for name in traces if name.startswith("socket:")}
         traces |= {f"thread {n}": "it starts a thread" for n in range(_thread._count())}
         traces |= {path: f"it makes {path}" for path in filter(os.path.exists, self._temporary)}
-        traces[f"in {_origin.working_directory()}"] = "it changes the working directory"
+        traces[f"in {startup.working_directory()}"] = "it changes the working directory"
         return traces
 
     def _leave_out(self, why: str, chain: list[str]) -> None:
@@ -158,7 +144,7 @@ class Guard:
 
 
 def _frames() -> Iterator[FrameType]:
-    """Yield the frames of whoever calls, innermost first."""
+    """Yield the frames of the callers, innermost first."""
     frame: FrameType | None = sys._getframe(1)
     while frame:
         yield frame

@@ -1,8 +1,11 @@
-"""Warm restarts: a process that has imported what does not change, and forks the program.
+"""The fork server: a process that has imported what does not change, and forks the program.
 
-Its only thread. It imports what the last run imported from outside the project, then waits to
-be told to fork; what it forks is the program, before its first line. What may be in it is the
-business of `guard`. Linux only.
+It imports what the last run imported from outside the project, then waits for a request to fork;
+what it forks is the program, before its first line. `preload_check` decides what may be imported.
+Linux only.
+
+Runs in: the fork server, on its only thread.
+Owns: all that is in this process; each fork gets a copy.
 """
 
 from __future__ import annotations
@@ -13,39 +16,39 @@ import gc
 import os
 import sys
 
-from .._common import process as _process
-from .._common import protocol as channel
-from .._common import startup as _origin
+from .._common import protocol, startup
+from .._common.paths import absolute
+from .._common.project_paths import ProjectPaths
 from .._common.protocol import Pipes
-from .._program.imports import absolute
-from .preload_check import Guard, Outside
+from .._common.role import PROGRAM, Role
+from .._program.output import flush_output
+from .preload_check import PreloadCheck
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
 if TYPE_CHECKING:
     from .._program.imports import Imports
 
-ASKED = (channel.OUTSIDE, channel.INSIDE, channel.COLD, channel.PRELOAD)
-MOST_PIPES = 3
+MAX_PIPES = 3
 
 
 class ForkServer:
-    """Told what to import through the pipes of a run, and then, as often as wished, to fork."""
+    """Receives what to import through the pipes of its role, and then requests to fork."""
 
-    def __init__(self, mode: str, imports: Imports) -> None:
-        self._pipes = Pipes(_process.pipes_of(mode))
+    def __init__(self, role: Role, imports: Imports) -> None:
+        self._pipes = Pipes(role.pipes)
         self._imports = imports
 
-    def serve(self) -> str:
-        """Import, then fork; return in each fork, with the mode of the program it is to be."""
+    def serve(self) -> Role:
+        """Import, then fork; return in each fork, with the role of the program it is to be."""
         try:
             self._preload()
             while True:
-                for record in self._pipes.wait():
-                    if record[0] == channel.FORK and (mode := self._fork()):
-                        return mode
+                for message in self._pipes.wait():
+                    if isinstance(message, protocol.Fork) and (role := self._fork()):
+                        return role
         except KeyboardInterrupt:
             os._exit(130)
-        except OSError:  # the supervisor has died, or no fork works
+        except OSError:  # the supervisor was killed, or the system refuses to fork
             os._exit(1)
 
     # Imports
@@ -53,48 +56,52 @@ class ForkServer:
     def _preload(self) -> None:
         import warnings
 
-        wishes: dict[str, list[str]] = {kind: [] for kind in ASKED}
-        while not wishes[channel.PRELOAD]:
-            for kind, *words in self._pipes.wait():
-                wishes[kind] += words
+        request = self._await_request()
         if _thread._count():  # of sitecustomize, say
-            self._pipes.report(channel.UNFIT, "a thread is started before the program begins")
-        was_batch = _schedule(os.SCHED_OTHER, os.SCHED_BATCH)  # nobody waits for us
-        self._imports.began = _origin.STARTED
-        self._imports.begin(lambda path, read: self._pipes.report(channel.FILE, str(read), path))
-        for path, read in self._imports.so_far(_origin.STARTED):
-            self._pipes.report(channel.FILE, str(read), path)
-        outside = Outside(wishes[channel.OUTSIDE], wishes[channel.INSIDE])
-        guard = Guard(self._imports, outside, wishes[channel.COLD])
+            reason = "a thread is started before the program begins"
+            self._pipes.send(protocol.CannotFork(reason))
+        was_batch = _schedule(os.SCHED_OTHER, os.SCHED_BATCH)  # nothing waits for this process
+        self._imports.started_ns = startup.STARTED_NS
+        self._imports.begin(lambda path, read: self._pipes.send(protocol.FileRead(path, read)))
+        for path, read in self._imports.unreported(startup.STARTED_NS):
+            self._pipes.send(protocol.FileRead(path, read))
+        project = ProjectPaths(request.outside, request.inside)
+        check = PreloadCheck(self._imports, project, request.excluded)
         silence = ("ignore", None, Warning, None, 0)  # the first run has warned already
         warnings.filters.insert(0, silence)  # type: ignore[attr-defined]
-        for name in wishes[channel.PRELOAD]:
-            self._pipes.report(channel.LOADING, name)
-            guard.load(name)
-        guard.dismiss()
-        # Not one that is merely equal: a package may want silence, too.
+        for name in request.names:
+            self._pipes.send(protocol.Importing(name))
+            check.load(name)
+        check.end()
+        # By identity: a package may have added an equal filter.
         warnings.filters[:] = [one for one in warnings.filters if one is not silence]  # type: ignore[index]
-        for name, why in guard.left_out.items():
-            self._pipes.report(channel.LEFT_OUT, name, why)
+        for name, reason in check.left_out.items():
+            self._pipes.send(protocol.LeftOut(name, reason))
         if was_batch:
             _schedule(os.SCHED_BATCH, os.SCHED_OTHER)
-        self._get_ready(outside)
-        self._pipes.report(channel.READY)
+        self._prepare_forks(project)
+        self._pipes.send(protocol.PreloadDone())
 
-    def _get_ready(self, outside: Outside) -> None:
+    def _await_request(self) -> protocol.Preload:
+        while True:
+            for message in self._pipes.wait():
+                if isinstance(message, protocol.Preload):
+                    return message
+
+    def _prepare_forks(self, project: ProjectPaths) -> None:
         if "socket" in sys.modules:
-            from .._program import kept_sockets as sockets  # noqa: F401  # the program would, at its first socket
-        _forget_directories(outside)
-        _process.flush()  # or every fork would write it
+            from .._program import kept_sockets  # noqa: F401  # for the program's first socket
+        _forget_directories(project)
+        flush_output()  # or every fork would write it
         gc.collect()
-        gc.freeze()  # or each collection would copy all of it, for its marks
+        gc.freeze()  # or each collection would copy all objects, to mark them
 
     # Forks
 
-    def _fork(self) -> str | None:
-        """Fork the program as a child of the supervisor's; return None in this process.
+    def _fork(self) -> Role | None:
+        """Fork the program as a child of the supervisor; return None in this process.
 
-        It is forked by a fork, whose end makes an orphan of it: these come to the supervisor.
+        It is forked by a fork that ends at once: the kernel gives orphans to the supervisor.
         """
         pipes = self._receive_pipes()
         receiver, sender = os.pipe()
@@ -104,25 +111,25 @@ class ForkServer:
             if program == 0:
                 for descriptor in (receiver, sender, *self._pipes.numbers):
                     os.close(descriptor)
-                self._imports.author.forget_writing()
-                return _process.mode_for(pipes, warm=True)
+                self._imports.own_writes.clear_writes()
+                return Role(PROGRAM, tuple(pipes))
             os.write(sender, str(program).encode())
             os._exit(0)
         for descriptor in (sender, *pipes):
             os.close(descriptor)
         os.waitpid(between, 0)
-        told = os.read(receiver, 32)
+        answer = os.read(receiver, 32)
         os.close(receiver)
-        if not told:
+        if not answer:
             raise ChildProcessError("there is no room for another process")
-        self._pipes.report(channel.FORKED, told.decode())
+        self._pipes.send(protocol.Forked(int(answer)))
         return None
 
     def _receive_pipes(self) -> list[int]:
         # Not `socket`: the program may not have imported it.
         service = _socket.socket(fileno=self._pipes.service[0])
         try:
-            space = _socket.CMSG_SPACE(4 * MOST_PIPES)
+            space = _socket.CMSG_SPACE(4 * MAX_PIPES)
             _, ancillary, _, _ = service.recvmsg(64, space)
         finally:
             service.detach()
@@ -131,9 +138,9 @@ class ForkServer:
 
 
 def _schedule(usual: int, other: int) -> bool:
-    """Be scheduled in the *other* way, if it is in the *usual* one; return whether that worked.
+    """Change the scheduling policy to *other*, if it is *usual*; return whether that worked.
 
-    Not by `os.nice`, which only root can take back.
+    Not by `os.nice`, which only root can undo.
     """
     try:
         if os.sched_getscheduler(0) == usual:
@@ -144,17 +151,17 @@ def _schedule(usual: int, other: int) -> bool:
     return False
 
 
-def _forget_directories(outside: Outside) -> None:
-    """Forget what the project's directories and archives hold: it will be something else."""
+def _forget_directories(project: ProjectPaths) -> None:
+    """Clear what Python has cached of the project's directories and archives: they change."""
     archives = getattr(sys.modules.get("zipimport"), "_zip_directory_cache", {})
     for path in list(sys.path_importer_cache):
-        if absolute(path) not in outside:
+        if not project.is_outside(absolute(path)):
             del sys.path_importer_cache[path]
             archives.pop(path, None)
 
 
 def _fork_quietly() -> int:
-    """Fork without Python's warning of native threads, like OpenBLAS's, which care for it."""
+    """Fork without Python's warning of native threads: OpenBLAS, say, handles forks itself."""
     import warnings
 
     filters = warnings.filters[:]

@@ -1,1 +1,0 @@
-"""Story two: the command, the supervisor that it becomes, and the program's end of it."""

@@ -1,55 +1,121 @@
-"""The command line, and the same settings from pyproject.toml: both become one `Options`.
+"""The command: starts the program's interpreter, reads the options, and supervises the program.
 
-The main thread. What is wrong is said in one sentence, with status 2, before anything starts.
+The interpreter starts first, and waits for its release: it needs as long as reading the options
+does. So this module imports next to nothing before that.
+
+Runs in: the supervisor, on its main thread.
+Owns: the first process of the program, until the supervisor takes it over.
 """
 
 from __future__ import annotations
 
-import argparse
-import logging
 import os
-import signal
 import sys
-import tomllib
-from collections.abc import Container, Sequence
-from typing import Any, NoReturn
 
-import evreload
+from .. import _backend
+from .._common import spawn, startup
+from .._settings import OPTIONS, SWITCH
 
-from .._common import process as _process
-from .._common import startup as _origin
-from .._program.imports import absolute
-from .._settings import Options, number, poll_by_environment
-from .target import BadInput, check, rival
+TYPE_CHECKING = False  # `typing` costs 2 ms, and the program has not been started yet
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
 
-FLAGS = "cqv"  # which may stand together, before another option
-PROG = "python -m evreload"
-USAGE = "%(prog)s [option ...] (-m module | path) [argument ...]"
-EPILOG = """\
-examples:
-  python -m evreload server.py --port 8000
-  python -m evreload -w config/ -i '*.log' -m uvicorn app:app
-  python -m evreload --until-success -m pytest -x
+    from .._settings import Settings
 
-The same settings can be given in pyproject.toml, under [tool.evreload].
-"""
-DESCRIPTION = "Run a program, and run it again the moment its source changes."
+MODULE_FLAG = "-m"
+# The letters of switches, which may stand together, before another option.
+SWITCH_LETTERS = "".join(
+    flag[1]
+    for option in OPTIONS.values()
+    if option.type == SWITCH
+    for flag in option.flags
+    if not flag.startswith("--")
+)
+FLAGS_WITH_VALUE = {
+    flag for option in OPTIONS.values() if option.type != SWITCH for flag in option.flags
+}
 
-logger = logging.getLogger("evreload")
+
+class FirstProcess:
+    """The process of the first run, which waits for its release."""
+
+    def __init__(self, target: list[str]) -> None:
+        """Start *target*. Raises OSError."""
+        self.pid, self.pipes = spawn.start_with_pipes(lambda pipes: spawn.spawn(target, pipes))
+
+    def end(self) -> None:
+        """End it: the command has refused its arguments, or printed its help."""
+        os.kill(self.pid, 9)
+        os.waitpid(self.pid, 0)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command with *arguments*, by default those of the process; end with its status."""
+    ours, target = split_arguments(sys.argv[1:] if arguments is None else list(arguments))
+    first = failure = None
+    if spawn.CAN_SUPERVISE and target not in ([], [MODULE_FLAG]):
+        try:
+            first = _start(target)
+        except OSError as error:
+            failure = error
     try:
-        options = parse(sys.argv[1:] if arguments is None else list(arguments))
-        check(options.target)
-        if options.warm and not _process.CAN_FORK:
-            raise BadInput("--warm needs Linux: leave it out")
-    except BadInput as error:
+        settings = _read_settings(ours, target)
+        if failure:
+            _refuse(f"cannot start the program: {failure}")
+    except BaseException:
+        if first:
+            first.end()
+        raise
+    if first:
+        _supervise(settings, first)
+    _run_here(settings)
+
+
+def split_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Split *arguments* into the options of the command and the target.
+
+    argparse alone would look for options among the arguments of the target, too.
+    """
+    index = 0
+    while index < len(arguments) and arguments[index].startswith("-"):
+        argument, rest = arguments[index], arguments[index + 1 :]
+        if argument == "--":
+            is_module = rest[:1] == [MODULE_FLAG]
+            target = rest if is_module else startup.split_command_line(arguments[index:])[1]
+            return arguments[:index], target
+        last = "" if argument.startswith("--") else argument[1:].lstrip(SWITCH_LETTERS)
+        if last.startswith("m"):  # -m, -mNAME, -qm
+            flags, name = argument.removesuffix(last), last[1:]
+            ours = [flags] if flags != "-" else []
+            return [*arguments[:index], *ours], [MODULE_FLAG, *([name] if name else []), *rest]
+        index += 2 if {argument, f"-{last}"} & FLAGS_WITH_VALUE else 1
+    return arguments[:index], arguments[index:]
+
+
+def _start(target: list[str]) -> FirstProcess:
+    import _signal  # type: ignore[import-not-found]  # `signal` makes enums of it, for 5 ms
+
+    _backend.disable_imports()
+    os.environ.pop(spawn.RUN_INFO_VARIABLE, None)  # it was meant for this process
+    os.environ[spawn.SUPERVISOR_VARIABLE] = str(os.getpid())
+    # If SIGCHLD is ignored, the kernel discards the status of the program.
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+    return FirstProcess(target)
+
+
+def _read_settings(arguments: list[str], target: list[str]) -> Settings:
+    from . import options
+    from .target import UsageError, check
+
+    try:
+        settings = options.parse(arguments, target)
+        check(target)
+        if settings.warm and not spawn.CAN_FORK:
+            raise UsageError("--warm needs Linux: leave it out")
+    except UsageError as error:
         _refuse(error)
-    if _process.CAN_SUPERVISE:
-        _supervise(options)
-    _run_here(options)
+    return settings
 
 
 def _refuse(reason: object) -> NoReturn:
@@ -57,228 +123,49 @@ def _refuse(reason: object) -> NoReturn:
     sys.exit(2)
 
 
-def _supervise(options: Options) -> NoReturn:
-    from .._common.run_info import VARIABLE
-    from .process_tree import Guardian
-    from .program_process import cold
+def _supervise(settings: Settings, first: FirstProcess) -> NoReturn:
+    import signal
+    import time
 
-    os.environ.pop(VARIABLE, None)  # it was meant for whoever started us
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # or nobody would tell of the program's end
-    guardian = Guardian()
-    # The program starts at once; what we need for watching it is imported meanwhile.
-    try:
-        first = cold(options)
-    except OSError as error:
-        guardian.dismiss()
-        _refuse(f"cannot start the program: {error}")
-    guardian.protect(first.pid)
-    first.go(options.grace)
-    # They wait until the supervisor is there to take them.
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    _process.adopt_orphans()
-    from .._common import log as _console
+    from .._common.protocol import Release, encode
+    from .parent_death import ParentDeathMonitor
+
+    monitor = ParentDeathMonitor()  # before there are threads
+    monitor.protect(first.pid)
+    release = Release(
+        settings.grace,
+        time.time_ns(),
+        keep_sockets=settings.keep_sockets,
+        lists_modules=settings.warm,
+    )
+    os.write(first.pipes[1], encode(release))
+    # Signals wait until the supervisor handles them.
+    handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+    signal.pthread_sigmask(signal.SIG_BLOCK, handled)
+    spawn.adopt_orphans()
+    # What watching needs is imported while the program starts.
+    from .._common import log
+    from .program_process import ProgramProcess
     from .supervisor import Supervisor
+    from .target import reloader_remedy
 
-    _console.configure(quiet=options.quiet, verbose=options.verbose)
-    if remedy := rival(options.target):
-        logger.warning("the program has a reloader of its own, and it is on: %s", remedy)
-    sys.exit(Supervisor(options, first, guardian).run())
+    log.configure(quiet=settings.quiet, verbose=settings.verbose)
+    if remedy := reloader_remedy(settings.target):
+        log.logger.warning("the program has a reloader of its own, and it is on: %s", remedy)
+    process = ProgramProcess(first.pid, first.pipes)
+    process.started_ns = release.started_ns
+    sys.exit(Supervisor(settings, process, monitor).run())
 
 
-def _run_here(options: Options) -> NoReturn:
-    """Where a child can't be handed pipes: run the program in this process, then wait."""
+def _run_here(settings: Settings) -> NoReturn:
+    """Run the program in this process, then wait: Windows can't pass pipes to a child."""
+    import evreload
+
     from .._program.runner import run_and_wait
 
     evreload.install()
-    here = _origin.working_directory()
+    here = startup.working_directory()
     if not sys.flags.safe_path and here and here not in sys.path:
         sys.path.append(here)
-    run_and_wait(options.target, until_success=options.until_success)
+    run_and_wait(settings.target, until_success=settings.until_success)
     sys.exit(0)
-
-
-# The command line
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise BadInput(f"{message} (see {PROG} --help)")
-
-
-class _Format(argparse.RawDescriptionHelpFormatter):
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=28)  # one line an option: it fits on a screen
-
-
-def _parser() -> _Parser:
-    parser = _Parser(
-        prog=PROG,
-        usage=USAGE,
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=_Format,
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("-m", metavar="MODULE", help="run a module")
-    add("-w", "--watch", action="append", metavar="PATH", help="also watch this file or directory")
-    add("-i", "--ignore", action="append", metavar="GLOB", help="do not restart for these paths")
-    add("--no-gitignore", dest="gitignore", action="store_false",
-        help="also watch what .gitignore excludes")  # fmt: skip
-    add("--until-success", action="store_true", help="end when the program ends with status 0")
-    add("--poll", action="store_true", help="poll files instead of waiting for events")
-    add("--check-time", type=_time, metavar="MS",
-        help="how often to poll, where there are no events (500)")  # fmt: skip
-    add("--debounce", type=_time, metavar="MS",
-        help="wait until files are unchanged for this long (5)")  # fmt: skip
-    add("--stop-signal", metavar="NAME", help="signal that asks the program to end (SIGTERM)")
-    add("--stop-timeout", type=_time, metavar="SECONDS",
-        help="kill the program after this time; 0: never (2)")  # fmt: skip
-    add("--no-keep-sockets", dest="keep_sockets", action="store_false",
-        help="close listening sockets when the program ends")  # fmt: skip
-    add("--grace", type=_time, metavar="SECONDS",
-        help="how long requests in progress may take (1)")  # fmt: skip
-    add("--warm", action="store_true", help="import in advance what does not change (Linux)")
-    add("--cold", action="append", metavar="MODULE",
-        help="with --warm, do not import this in advance")  # fmt: skip
-    add("-c", "--clear", action="store_true", help="clear the terminal before each restart")
-    add("-q", "--quiet", action="store_true", help="print problems only")
-    add("-v", "--verbose", action="store_true", help="also print why it is restarted, or not")
-    add("--version", action="version", version=f"evreload {evreload.__version__}")
-    return parser
-
-
-def parse(arguments: list[str]) -> Options:
-    """Return the options that *arguments* and pyproject.toml make together.
-
-    Raises BadInput for what is unknown or wrong in either.
-    """
-    parser = _parser()
-    ours, target = _split(arguments, parser)
-    given = vars(parser.parse_args(ours))
-    if target in ([], ["-m"]):
-        raise BadInput(f"give a script to run, or a module with -m (see {PROG} --help)")
-    here = _origin.working_directory()
-    if here is None:
-        raise BadInput('the working directory was removed; if it exists again, run: cd "$PWD"')
-    poll = poll_by_environment()
-    environment = {} if poll is None else {"poll": poll}
-    told = {**_from_project(here, given), **environment, **_convert(given, here, "--{}")}
-    return Options(target=target, **told)
-
-
-def _split(arguments: list[str], parser: _Parser) -> tuple[list[str], list[str]]:
-    """Part our own options from the target, which argparse would not leave as it is."""
-    with_value = {
-        name for one in parser._actions if one.nargs is None for name in one.option_strings
-    }
-    index = 0
-    while index < len(arguments) and arguments[index].startswith("-"):
-        argument, rest = arguments[index], arguments[index + 1 :]
-        if argument == "--":
-            target = rest if rest[:1] == ["-m"] else _origin.split(arguments[index:])[1]
-            return arguments[:index], target
-        last = "" if argument.startswith("--") else argument[1:].lstrip(FLAGS)
-        if last.startswith("m"):  # -m, -mNAME, -qm
-            flags, name = argument.removesuffix(last), last[1:]
-            ours = [flags] if flags != "-" else []
-            return [*arguments[:index], *ours], ["-m", *([name] if name else []), *rest]
-        index += 2 if {argument, f"-{last}"} & with_value else 1
-    return arguments[:index], arguments[index:]
-
-
-def _from_project(directory: str, besides: Container[str]) -> dict[str, Any]:
-    """Return the settings under [tool.evreload] in the nearest pyproject.toml, *besides* some."""
-    while not os.path.isfile(path := os.path.join(directory, "pyproject.toml")):
-        if directory == os.path.dirname(directory):
-            return {}
-        directory = os.path.dirname(directory)
-    try:
-        with open(path, "rb") as file:
-            table = tomllib.load(file).get("tool", {}).get("evreload", {})
-    except (OSError, ValueError) as error:  # of TOML, or of UTF-8
-        raise BadInput(f"cannot read {path}: {error}") from None
-    except AttributeError:
-        raise BadInput(f"'tool' must be a table in {path}") from None
-    if not isinstance(table, dict):
-        raise BadInput(f"'evreload' must be a table under [tool] in {path}")
-    known = {name.replace("_", "-") for name in Options._fields} - {"target"}
-    for key in table:
-        if key.replace("_", "-") not in known:
-            raise BadInput(
-                f"unknown key {key!r} under [tool.evreload] in {path}; "
-                f"there are {', '.join(sorted(known))}"
-            )
-    given = {key.replace("-", "_"): value for key, value in table.items()}
-    wanted = {name: value for name, value in given.items() if name not in besides}
-    return _convert(wanted, directory, f"{{}} under [tool.evreload] in {path}")
-
-
-# From text to values
-
-
-def _convert(given: dict[str, Any], directory: str, where: str) -> dict[str, Any]:
-    """Return *given* as the fields of Options; relative paths are relative to *directory*."""
-    converted: dict[str, Any] = {}
-    for name, value in given.items():
-        told = where.format(name.replace("_", "-"))
-        if name == "watch":
-            texts = _texts(told, value)
-            converted[name] = tuple(_readable(told, directory, path) for path in texts)
-        elif name in ("ignore", "cold"):
-            converted[name] = tuple(filter(None, _texts(told, value)))
-        elif name == "stop_signal":
-            converted[name] = _signal(told, value)
-        elif name in ("stop_timeout", "grace"):
-            converted[name] = _number(told, value, "seconds")
-        elif name == "check_time":
-            converted[name] = _number(told, value, "milliseconds", least=1) / 1000
-        elif name == "debounce":
-            converted[name] = _number(told, value, "milliseconds") / 1000
-        elif isinstance(value, bool):
-            converted[name] = value
-        else:
-            raise BadInput(f"{told} must be true or false, not {value!r}")
-    return converted
-
-
-def _texts(told: str, value: object) -> tuple[str, ...]:
-    if isinstance(value, list) and all(isinstance(one, str) for one in value):
-        return tuple(value)
-    raise BadInput(f"{told} must be a list of strings, not {value!r}")
-
-
-def _readable(told: str, directory: str, path: str) -> str:
-    if not path:
-        raise BadInput(f"cannot watch a path without a name; leave it out, or write . ({told})")
-    path = os.path.join(directory, path)
-    if not os.path.exists(path):
-        raise BadInput(f"cannot watch {path}: there is no such file or directory ({told})")
-    if not os.access(path, os.R_OK):
-        raise BadInput(f"cannot watch {path}: it may not be read ({told})")
-    return absolute(path)
-
-
-def _number(told: str, value: object, unit: str, *, least: int = 0) -> float:
-    try:
-        return number(told, value, unit, at_least=least)
-    except (TypeError, ValueError) as error:
-        raise BadInput(str(error)) from None
-
-
-def _time(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text  # which is refused by the option's name
-
-
-def _signal(told: str, value: object) -> int:
-    name = str(value).upper()
-    name = name if name.startswith("SIG") else "SIG" + name
-    wanted = getattr(signal, name, None)
-    if not isinstance(wanted, signal.Signals):
-        raise BadInput(f"{told} must be the name of a signal, like SIGINT, not {value!r}")
-    return wanted

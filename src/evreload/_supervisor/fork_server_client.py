@@ -1,6 +1,9 @@
-"""A fork server, as the supervisor sees it: what it has imported, and the runs it forks.
+"""A fork server, as the supervisor sees it: what it has imported, and the programs it forks.
 
-The supervisor's loop. Its other end is `forkserver`.
+`_snapshot.server` is its other end.
+
+Runs in: the supervisor, on its loop's thread.
+Owns: the process of the fork server, and the pipes to it.
 """
 
 from __future__ import annotations
@@ -11,107 +14,111 @@ import select
 import socket
 from collections.abc import Iterable
 
-from .._common import process as _process
-from .._common import protocol as channel
-from .._program.imports import source
-from .._snapshot.preload_check import Outside
-from .._watch.watcher import Want
-from .process_tree import family, kill_all
-from .program_process import PIPE_SIZE, Run
+from .._common import protocol, spawn
+from .._common.project_paths import ProjectPaths
+from .._common.role import FORK_SERVER
+from .._common.source import source_file
+from .._watch.listener import WatchRequest
+from .process_tree import kill_all, tree
+from .program_process import ProgramProcess
 
 FORK_TIMEOUT = 5.0  # seconds; a fork takes some milliseconds
 
 
-class Preloader:
-    """The supervisor's end of a fork server."""
+class ForkServerClient:
+    """The supervisor's end of a fork server, which imports *names*, in the order given."""
 
     def __init__(
-        self, target: list[str], outside: Outside, names: list[str], cold: list[str]
+        self, target: list[str], project: ProjectPaths, names: list[str], excluded: list[str]
     ) -> None:
-        self.names = names  # in the order of their imports
-        self.considered = {*names, *cold}
-        self.cold = cold
+        """Start the fork server. Raises OSError."""
+        self.names = names
+        self.considered = {*names, *excluded}
+        self.excluded = excluded
         self.files: dict[str, int] = {}  # and when they were read
         self.left_out: dict[str, str] = {}
-        self.unfit = ""  # or why it is
-        self.loading = ""
+        self.cannot_fork = ""  # or the reason why it must not
+        self.importing = ""
         self.is_ready = False
         self.was_reaped = False
         self._forked: int | None = None
-        self._project = outside.directories(False)
-        self._own_names = _names_in(self._project)
-        self._run = Run(lambda pipes: _process.spawn(target, pipes, forks=True), keep_sockets=True)
-        self.pid = self._run.pid
-        self.reports = self._run.reports
-        self._run.widen(PIPE_SIZE)
+        self._project = project.inside
+        self._project_names = _names_in(self._project)
+        self._process = ProgramProcess.start(lambda pipes: spawn.spawn(target, pipes, FORK_SERVER))
+        self.pid = self._process.pid
+        self.input = self._process.input
+        self._process.set_capacity(spawn.PIPE_SIZE)
         try:
-            self._run.tell(channel.OUTSIDE, *outside.directories(True))
-            self._run.tell(channel.INSIDE, *self._project)
-            self._run.tell(channel.COLD, *cold)
-            self._run.tell(channel.PRELOAD, *names)
+            self._process.send(
+                protocol.Preload(
+                    tuple(names), tuple(excluded), tuple(project.outside), tuple(project.inside)
+                )
+            )
         except OSError:
             self.close()
             raise
 
     @property
-    def is_there(self) -> bool:
-        return not self._run.has_hung_up
+    def is_connected(self) -> bool:
+        """Whether it can send more messages."""
+        return not self._process.is_at_end
 
     @property
     def is_outdated(self) -> bool:
         """Whether the same imports, now, might find something else.
 
-        Such as a module of the project, by the name of one that is in there.
+        Such as a module of the project with the name of one that was imported.
         """
-        new = _names_in(self._project) - self._own_names
+        new = _names_in(self._project) - self._project_names
         is_shadowed = any(name.partition(".")[0] in new for name in self.names)
-        return is_shadowed or self._run.is_outdated
+        return is_shadowed or self._process.is_outdated
 
-    def read(self) -> set[Want]:
-        """Take in what it has told; return the files it has read."""
-        wants = set()
-        while records := self._run.read():
-            for kind, *words in records:
-                if kind == channel.FILE:
-                    want = Want(source(words[1]), int(words[0]))
-                    self.files[want.path] = want.since
-                    wants.add(want)
-                elif kind == channel.LOADING:
-                    self.loading = words[0]
-                elif kind == channel.LEFT_OUT:
-                    self.left_out[words[0]] = words[1]
-                elif kind == channel.UNFIT:
-                    self.unfit = words[0]
-                elif kind == channel.READY:
-                    self.is_ready = True
-                elif kind == channel.FORKED:
-                    self._forked = int(words[0])
-        return wants
+    def read(self) -> set[WatchRequest]:
+        """Handle the messages that have come; return the files that it has read."""
+        requests = set()
+        while messages := self._process.read():
+            for message in messages:
+                match message:
+                    case protocol.FileRead(path, read_ns):
+                        request = WatchRequest(source_file(path), read_ns)
+                        self.files[request.path] = request.since_ns
+                        requests.add(request)
+                    case protocol.Importing(name):
+                        self.importing = name
+                    case protocol.LeftOut(name, reason):
+                        self.left_out[name] = reason
+                    case protocol.CannotFork(reason):
+                        self.cannot_fork = reason
+                    case protocol.PreloadDone():
+                        self.is_ready = True
+                    case protocol.Forked(pid):
+                        self._forked = pid
+        return requests
 
     def fork(self, pipes: Iterable[int]) -> int:
-        """Fork a program that has *pipes* to us; return its process id. Raises OSError."""
+        """Fork a program with *pipes*, its ends; return its process ID. Raises OSError."""
         self._forked = None
-        socket.send_fds(self._run.service, [b"."], list(pipes))
-        self._run.tell(channel.FORK)
+        socket.send_fds(self._process.service, [b"."], list(pipes))
+        self._process.send(protocol.Fork())
         while self._forked is None:
-            if not select.select([self.reports], [], [], FORK_TIMEOUT)[0]:
+            if not select.select([self.input], [], [], FORK_TIMEOUT)[0]:
                 raise TimeoutError(f"no answer in {FORK_TIMEOUT:g} s")
             self.read()
-            if not self.is_there:
+            if not self.is_connected:
                 raise BrokenPipeError("it has ended")
         return self._forked
 
     def close(self) -> None:
         """End it at once: there is nothing in it to lose."""
-        if not self.was_reaped:  # or its id may be another's
-            kill_all(lambda: family(self.pid))
-        self._run.close()
+        if not self.was_reaped:  # or another process may have its ID
+            kill_all(lambda: tree(self.pid))
+        self._process.close()
 
 
 def _names_in(directories: Iterable[str]) -> set[str]:
     """Return the names of what might be modules in *directories*."""
     names: set[str] = set()
     for directory in directories:
-        with contextlib.suppress(OSError):  # it is gone, or it is a file
+        with contextlib.suppress(OSError):  # it was removed, or is a file
             names |= {entry.partition(".")[0] for entry in os.listdir(directory)}
     return names

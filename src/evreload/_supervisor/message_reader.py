@@ -1,7 +1,7 @@
-"""What a run of the program tells, taken in bit by bit.
+"""Reads the messages of the present run, many at a time: a program imports by the hundred.
 
-The supervisor's loop. A program imports by the hundred, so it is read in one go what comes in a
-moment.
+Runs in: the supervisor, on its loop's thread.
+Owns: the readers of the loop for the pipes of the present run.
 """
 
 from __future__ import annotations
@@ -10,70 +10,70 @@ import asyncio
 from collections.abc import Callable
 from socket import socket
 
-from .._common.own_writes import Author
-from .._common.protocol import Record
-from .program_process import Run
+from .._common.own_writes import OwnWrites
+from .._common.protocol import Message
+from .program_process import ProgramProcess
 
 DELAY = 0.02  # seconds; what changes until then is noticed all the same
 
 
-class Reports:
-    """Has *heed* called with what *run* tells, and *serve* when it asks for a socket, in order.
+class MessageReader:
+    """Calls *handle* with the messages of *process*, and *serve* when it asks for a socket.
 
-    It is read without delay while *is_urgent* says so; and only once it is attended to.
+    They are read without delay while *is_urgent* returns True.
     """
 
     def __init__(
         self,
-        run: Run,
-        heed: Callable[[list[Record]], object],
+        process: ProgramProcess,
+        handle: Callable[[list[Message]], object],
         serve: Callable[[socket], object],
         is_urgent: Callable[[], bool],
     ) -> None:
-        self._run = run
-        self._heed = heed
+        self._process = process
+        self._handle = handle
         self._serve = serve
         self._is_urgent = is_urgent
         self._loop = asyncio.get_running_loop()
 
-    def attend(self, run: Run) -> None:
-        """Read what *run* tells from now on, and no more what the run before does."""
-        self._loop.remove_reader(self._run.reports)
-        self._loop.remove_reader(self._run.service)
-        self._run = run
-        self._loop.add_reader(run.service, self._on_request)
+    def attach(self, process: ProgramProcess) -> None:
+        """Read the messages of *process* from now on, and no more those of the previous run."""
+        self._loop.remove_reader(self._process.input)
+        self._loop.remove_reader(self._process.service)
+        self._process = process
+        self._loop.add_reader(process.service, self._on_socket_request)
         self._listen()
 
     def read(self) -> None:
-        """Read what was told until now."""
+        """Read what has come until now."""
         self._read()
         self._listen()
 
-    def author(self) -> Author:
-        """Return what is known of the run's writing, by all that was told until now."""
-        if self._run.peek():
-            self._loop.call_soon(self.read)  # though nothing more may come
-        return self._run.author
+    def own_writes(self) -> OwnWrites:
+        """Return what the run has written itself, by all messages that have come until now."""
+        if self._process.peek():
+            self._loop.call_soon(self.read)  # nothing more may come that would trigger it
+        return self._process.own_writes
 
     def read_all(self) -> None:
         """Read to the end: the run has ended."""
         while self._read():
             pass
-        self._serve(self._run.service)
+        self._serve(self._process.service)
 
     def _listen(self) -> None:
-        if self._run.status is None and not self._run.has_hung_up:
-            self._loop.add_reader(self._run.reports, self._on_report)
+        if self._process.is_running and not self._process.is_at_end:
+            self._loop.add_reader(self._process.input, self._on_readable)
 
-    def _on_report(self) -> None:
-        self._loop.remove_reader(self._run.reports)
+    def _on_readable(self) -> None:
+        self._loop.remove_reader(self._process.input)
         self._loop.call_later(0 if self._is_urgent() else DELAY, self.read)
 
-    def _on_request(self) -> None:
+    def _on_socket_request(self) -> None:
         self._read()
-        self._serve(self._run.service)
+        self._serve(self._process.service)
 
     def _read(self) -> bool:
-        records = self._run.read()
-        self._heed(records)
-        return bool(records)
+        messages = self._process.read()
+        self._handle(messages)
+        return bool(messages)

@@ -1,8 +1,11 @@
-"""What is imported in advance, so that the next run of the program need not.
+"""Preloading: a fork server imports what the program imports and does not change.
 
-The supervisor's loop. After a run has told which modules it is made of, a fork server imports
-those from outside the project, while nobody waits; see `forkserver`. It is renewed when one of
-its files changes, or when the program imports more. Without one, the next start is simply cold.
+After a run has listed its modules, a fork server imports those from outside the project, while
+nothing waits for it. It is replaced when one of its files changes, or when the program imports
+more. Without one, the next start is cold.
+
+Runs in: the supervisor, on its loop's thread.
+Owns: the fork servers, and what is left out of them.
 """
 
 from __future__ import annotations
@@ -15,131 +18,136 @@ import site
 import sysconfig
 from collections.abc import Callable, Collection
 
-from .._common.protocol import Record
-from .._settings import Options
-from .._snapshot.preload_check import Outside
-from .._watch.watcher import Want
-from .fork_server_client import Preloader
-from .program_process import Run
+from .._common.project_paths import ProjectPaths
+from .._common.protocol import ModuleListed
+from .._settings import Settings
+from .._watch.listener import WatchRequest
+from .fork_server_client import ForkServerClient
+from .program_process import ProgramProcess
 
-MOST_ATTEMPTS = 6  # to find out what may not be imported in advance
-MOST_FAILURES = 2  # of warm starts, after which there are no more
-NOWHERE = Outside((), ())
-ALWAYS_COLD = ("gevent", "eventlet")  # they replace what everybody else has imported
+MAX_ATTEMPTS = 6  # to find out what may not be imported in advance
+MAX_FAILURES = 2  # of warm starts, after which there are no more
+NO_PROJECT = ProjectPaths((), ())
+ALWAYS_EXCLUDED = ("gevent", "eventlet")  # they replace what other modules have imported
 PATCHING = {"gevent.monkey", "eventlet.patcher"}
-OURS = __name__.partition(".")[0]
+PACKAGE = __name__.partition(".")[0]
 
 logger = logging.getLogger("evreload")
 
 
-class Warm:
-    """Keeps the fork server. *want* takes files to watch; *ready* is called for each new one.
+class PreloadManager:
+    """Keeps a fork server, if the settings say so.
 
-    Does nothing unless the options say so.
+    *request* takes files to watch; *on_ready* is called for each new fork server.
     """
 
     def __init__(
-        self, options: Options, want: Callable[[set[Want]], object], ready: Callable[[], object]
+        self,
+        settings: Settings,
+        request: Callable[[set[WatchRequest]], object],
+        on_ready: Callable[[], object],
     ) -> None:
-        self._options = options
-        self._want = want
-        self._ready = ready
-        self._is_on = options.warm
-        self._server: Preloader | None = None
-        self._next: Preloader | None = None  # which still imports
-        self._left_out = dict.fromkeys(options.cold, "you said so")
+        self._settings = settings
+        self._request = request
+        self._on_ready = on_ready
+        self._is_on = settings.warm
+        self._server: ForkServerClient | None = None
+        self._next: ForkServerClient | None = None  # which still imports
+        self._left_out = dict.fromkeys(settings.cold, "you said so")
         self._considered: set[str] = set()  # files that cannot be in a server, or are
         self._attempts = self._failures = 0
         self._killed_in = ""  # the import of which module
-        self._outside = Outside(_outside(), _inside(options)) if options.warm else NOWHERE
+        self._project = ProjectPaths(_outside(), _inside(settings)) if settings.warm else NO_PROJECT
 
     @property
     def pids(self) -> set[int]:
-        """The processes that are neither the program nor have descended from it."""
+        """The processes of the fork servers."""
         return {server.pid for server in self._servers()}
 
-    def fork(self) -> Run | None:
-        """Return a run with everything imported in advance, if that can be had."""
+    def fork(self) -> ProgramProcess | None:
+        """Return a forked run with everything preloaded, or None."""
         server = self._server
         if server is None:
             return None
         try:
-            return Run(server.fork, keep_sockets=self._options.keep_sockets, loaded=server.files)
+            return ProgramProcess.start(server.fork, loaded=server.files)
         except OSError as error:
             logger.debug("the fork server does not fork: %s", error)
             self._drop(server)
             return None
 
-    def is_behind(self, run: Run) -> bool:
-        """Whether *run* has imported what the next one might find imported."""
-        known = self._considered.union(run.loaded if self._servers() else ())
-        return self._is_on and any(path in self._outside for path in _all_files(run) - known)
+    def is_behind(self, process: ProgramProcess) -> bool:
+        """Whether *process* has imported what could be preloaded for the next run."""
+        known = self._considered.union(process.loaded if self._servers() else ())
+        new = _all_files(process) - known
+        return self._is_on and any(map(self._project.is_outside, new))
 
-    def learn(self, run: Run) -> None:
-        """Take in what *run* has told of its modules."""
+    def learn(self, process: ProgramProcess) -> None:
+        """Use the list of modules that *process* has sent."""
         if not self._is_on:
             return
-        self._considered |= _all_files(run)
-        if told := {name for name, *_ in run.modules} & PATCHING:
-            self._give_up(f"{told.pop()} patches what others import")
+        self._considered |= _all_files(process)
+        if found := {module.name for module in process.modules} & PATCHING:
+            self._give_up(f"{found.pop()} patches what others import")
             return
-        names, others = self._sort(run)
+        names, others = self._sort(process)
         latest = self._next or self._server
         if names and not (latest and set(names) <= latest.considered):
             self._attempts = 0
             self._prepare(names, others)
 
-    def _sort(self, run: Run) -> tuple[list[str], list[str]]:
-        """Part the names of the modules into those to import in advance, and those never to."""
+    def _sort(self, process: ProgramProcess) -> tuple[list[str], list[str]]:
+        """Return the names of the modules to preload, and of those never to preload."""
         names, others = [], []
-        for name, loader, *places in _as_begun(run):
+        for module in _in_order_begun(process):
+            name, places = module.name, module.places
             top = name.partition(".")[0]
-            if top == OURS:
+            if top == PACKAGE:
                 continue
-            if top in ALWAYS_COLD:
+            if top in ALWAYS_EXCLUDED:
                 others.append(name)
-            elif loader == "plain" and all(place in self._outside for place in places):
+            elif module.by_python and all(map(self._project.is_outside, places)):
                 names.append(name)
             elif places:
                 others.append(name)
         return names, others
 
     def forget(self, changes: Collection[str]) -> bool:
-        """Let go of what is not what the program would import, now that there are *changes*.
+        """End the fork servers that have imported any of *changes*, or would import other files.
 
-        Return whether that is what the next run was forked by.
+        Return whether that ended the one that forks the next run.
         """
         forked_by = self._server
         for server in self._servers():
-            self._take_in(server)
+            self._read(server)
             if not server.files.keys().isdisjoint(changes) or server.is_outdated:
                 logger.debug("what was imported in advance has changed")
                 self._drop(server)
-                self._left_out = dict.fromkeys(self._options.cold, "you said so")
-            else:  # it may have told just now that it is ready
+                self._left_out = dict.fromkeys(self._settings.cold, "you said so")
+            else:  # it may have sent just now that it is ready
                 asyncio.get_running_loop().call_soon(self._judge, server)
         return self._server is not forked_by
 
     def distrust(self) -> None:
-        """Make the next start cold, since this one has failed, and may have for being warm."""
+        """Make the next start cold, since this one has failed, perhaps because it was warm."""
         self._failures += 1
-        self._is_on = self._failures < MOST_FAILURES
+        self._is_on = self._failures < MAX_FAILURES
         which = "the next start is" if self._is_on else "all further starts are"
         logger.warning("a warm start has failed, perhaps because it was warm: %s cold", which)
         self.close()
 
-    def note_exit(self, pid: int, status: int) -> None:
-        """Take note that a process has ended; one of ours should not have.
+    def on_exit(self, pid: int, status: int) -> None:
+        """Note that a process has ended; a fork server should not have.
 
-        *status* is as os.waitstatus_to_exitcode gives it. The import under way is blamed. If the
-        process was killed, it is blamed the second time only: the first time, somebody may have
-        done that, and a later run has another process made.
+        *status* is as os.waitstatus_to_exitcode returns it. The import in progress is blamed. If
+        the process was killed, it is blamed the second time only: the first time, a user may have
+        killed it. A later run has another fork server made.
         """
         for server in self._servers():
             if server.pid == pid:
                 server.was_reaped = True
-                self._take_in(server)
-                failed = server is self._next and server.loading
+                self._read(server)
+                failed = server is self._next and server.importing
                 self._drop(server)
                 if failed and (status != -signal.SIGKILL or failed == self._killed_in):
                     self._leave_out(failed, "its import ended the process")
@@ -151,7 +159,7 @@ class Warm:
         for server in self._servers():
             self._drop(server)
 
-    def _servers(self) -> list[Preloader]:
+    def _servers(self) -> list[ForkServerClient]:
         return [server for server in (self._server, self._next) if server]
 
     # Making a fork server
@@ -159,28 +167,28 @@ class Warm:
     def _prepare(self, names: list[str], others: list[str]) -> None:
         if self._next:
             self._drop(self._next)
-        cold = [*self._left_out, *others]
+        excluded = [*self._left_out, *others]
         try:
-            self._next = Preloader(self._options.target, self._outside, names, cold)
+            self._next = ForkServerClient(self._settings.target, self._project, names, excluded)
         except OSError as error:
             logger.warning("cannot import anything in advance: %s", error)
             self._considered.clear()  # for the next run it is tried again
             return
-        asyncio.get_running_loop().add_reader(self._next.reports, self._on_report, self._next)
+        asyncio.get_running_loop().add_reader(self._next.input, self._on_message, self._next)
 
-    def _on_report(self, server: Preloader) -> None:
-        if not self._take_in(server):
-            asyncio.get_running_loop().remove_reader(server.reports)
+    def _on_message(self, server: ForkServerClient) -> None:
+        if not self._read(server):
+            asyncio.get_running_loop().remove_reader(server.input)
         self._judge(server)
 
-    def _judge(self, server: Preloader) -> None:
-        """Decide what becomes of *server*, by what it has told, unless it was let go of."""
+    def _judge(self, server: ForkServerClient) -> None:
+        """Use *server*, replace it, or give up, by what it has sent; unless it was ended."""
         if server not in self._servers():
             return
         for name, why in server.left_out.items():
             self._leave_out(name, why)
-        if server.unfit:
-            self._give_up(server.unfit)
+        if server.cannot_fork:
+            self._give_up(server.cannot_fork)
         elif server is self._next and server.is_ready:
             if server.left_out:
                 self._drop(server)
@@ -188,33 +196,33 @@ class Warm:
             else:
                 self._replace(server)
 
-    def _take_in(self, server: Preloader) -> bool:
-        """Read what *server* has told; return whether it can tell more."""
-        wants = server.read()
-        if wants:
-            self._want(wants)
-        return server.is_there
+    def _read(self, server: ForkServerClient) -> bool:
+        """Read what *server* has sent; return whether it can send more."""
+        requests = server.read()
+        if requests:
+            self._request(requests)
+        return server.is_connected
 
     def _leave_out(self, name: str, why: str) -> None:
         if name not in self._left_out:
             self._left_out[name] = why
             logger.debug("%s is not imported in advance: %s", name, why)
 
-    def _try_again(self, server: Preloader) -> None:
-        """Begin anew, without what was found out: part of it has run in there."""
+    def _try_again(self, server: ForkServerClient) -> None:
+        """Start another server without the modules found: part of them has run in this one."""
         self._attempts += 1
         names = [name for name in server.names if name not in self._left_out]
-        if self._attempts == MOST_ATTEMPTS or not names:
+        if self._attempts == MAX_ATTEMPTS or not names:
             self._give_up("too few modules can be imported in advance")
         else:
-            self._prepare(names, server.cold)
+            self._prepare(names, server.excluded)
 
     def _give_up(self, why: str) -> None:
         logger.warning("--warm has no effect: %s", why)
         self._is_on = False
         self.close()
 
-    def _replace(self, server: Preloader) -> None:
+    def _replace(self, server: ForkServerClient) -> None:
         if self._server:
             self._drop(self._server)
             logger.debug("%d modules are imported in advance now", len(server.names))
@@ -223,10 +231,10 @@ class Warm:
                 "%d modules are imported in advance; the next start is warm", len(server.names)
             )
         self._server, self._next = server, None
-        self._ready()
+        self._on_ready()
 
-    def _drop(self, server: Preloader) -> None:
-        asyncio.get_running_loop().remove_reader(server.reports)
+    def _drop(self, server: ForkServerClient) -> None:
+        asyncio.get_running_loop().remove_reader(server.input)
         server.close()
         self._considered.clear()
         if server is self._server:
@@ -235,33 +243,33 @@ class Warm:
             self._next = None
 
 
-def _all_files(run: Run) -> set[str]:
-    return {*run.loaded, *run.files}
+def _all_files(process: ProgramProcess) -> set[str]:
+    return {*process.loaded, *process.files}
 
 
-def _as_begun(run: Run) -> list[Record]:
-    """Return the modules of *run* in the order in which their imports began.
+def _in_order_begun(process: ProgramProcess) -> list[ModuleListed]:
+    """Return the modules of *process* in the order in which their imports began.
 
-    They come in that in which they ended, in which modules that import each other may fail.
+    They are listed in the order in which they ended, in which a cycle of imports may fail.
     """
-    order = {path: number for number, path in enumerate([*run.loaded, *run.files])}
-    last = len(order)  # what has no file has come with something that has
-    return sorted(run.modules, key=lambda module: order.get((*module, "")[2], last))
+    order = {path: number for number, path in enumerate([*process.loaded, *process.files])}
+    last = len(order)  # a module without a file was made by one that has a file
+    return sorted(process.modules, key=lambda module: order.get((*module.places, "")[0], last))
 
 
 def _outside() -> list[str]:
-    """Return where Python keeps what is not of any project."""
+    """Return the directories of Python and its packages."""
     paths = sysconfig.get_paths()
     found = [paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
     found += [*site.getsitepackages(), site.getusersitepackages()]
     return [*found, *map(os.path.realpath, found)]
 
 
-def _inside(options: Options) -> list[str]:
-    """Return what is of the project, wherever it lies."""
+def _inside(settings: Settings) -> list[str]:
+    """Return the directories and files of the project."""
     here = os.getcwd()
-    first = options.target[0]
+    first = settings.target[0]
     target = os.path.join(here, first) if first not in ("-m", "-c") else here
     of_target = target if os.path.isdir(target) else os.path.dirname(target)
-    found = [os.path.normpath(path) for path in (here, of_target, target, *options.watch)]
+    found = [os.path.normpath(path) for path in (here, of_target, target, *settings.watch)]
     return [*found, *map(os.path.realpath, found)]

@@ -1,7 +1,10 @@
-"""The program, and every process that came of it.
+"""The processes that descend from the program: how to find them, and how to end them.
 
-The supervisor's thread. A program may fork, and its children may move to other groups and
-sessions: what is to be ended is whatever descends from it.
+A program may fork, and its children may move to other groups and sessions. All that descend from
+it are to be ended with it.
+
+Runs in: the supervisor, on its loop's thread; the parent-death monitor.
+Owns: nothing.
 """
 
 from __future__ import annotations
@@ -10,19 +13,17 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import NoReturn
 
-# In the environment of the program, and of whatever it starts: our process id.
-MARK = "EVRELOAD_PID"
+from .._common.spawn import SUPERVISOR_VARIABLE
 
 
-def family(pid: int) -> list[int]:
+def tree(pid: int) -> list[int]:
     """Return *pid* and the processes that descend from it."""
     return [pid, *descendants(pid)]
 
 
 def descendants(pid: int, besides: Collection[int] = ()) -> Iterator[int]:
-    """Yield the processes that descend from *pid*, parents first; *besides* some, and theirs."""
+    """Yield the processes that descend from *pid*, parents first, but not through *besides*."""
     children_of = _children_of if os.path.exists("/proc/thread-self/children") else _by_ps()
     todo = [pid]
     while todo:
@@ -32,34 +33,62 @@ def descendants(pid: int, besides: Collection[int] = ()) -> Iterator[int]:
 
 
 def marked(supervisor: int) -> Iterator[int]:
-    """Yield the processes that bear the mark of *supervisor*, on Linux.
+    """Yield the processes with the mark of *supervisor*, on Linux.
 
-    With it ends their relationship: then they are children of whoever takes in orphans.
+    For when it has ended: its descendants are then children of another process.
     """
     for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
         if _is_marked(pid, supervisor):
             yield pid
 
 
-def strangers(supervisor: int) -> set[int]:
-    """Return the children of *supervisor*, on Linux, that do not bear its mark.
+def foreign_children(supervisor: int) -> set[int]:
+    """Return the children of *supervisor*, on Linux, that do not have its mark.
 
-    Asked for early, those are what a shell had started before it became the supervisor.
+    At its start these are the processes that a shell had started before it became the supervisor.
     """
     return {pid for pid in _children_of(supervisor) if not _is_marked(pid, supervisor)}
 
 
-def latecomers(supervisor: int) -> set[int]:
-    """Return those that came to it later, on Linux: what can be told by the mark they lack."""
-    return {pid for pid in strangers(supervisor) if _is_whole(_environment(pid))}
+def adopted_children(supervisor: int) -> set[int]:
+    """Return the foreign children that came to it later, on Linux, as far as that is certain."""
+    return {pid for pid in foreign_children(supervisor) if _is_intact(_environment(pid))}
+
+
+def waits_for_signal(pid: int) -> bool:
+    """Whether the main thread of *pid* waits for any signal, on Linux.
+
+    Our signal would end `signal.pause`, and `signal.sigwait` does not run its handler.
+    """
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/wchan") as file:
+        where = file.read()  # a function of the kernel, with what its compiler has appended
+        return any(name in where for name in ("sys_pause", "sigsuspend", "sigtimedwait"))
+    return False
+
+
+def send(pids: Iterable[int], number: int) -> None:
+    """Send a signal to those of *pids* that still exist."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+
+
+def kill_all(members: Callable[[], Iterable[int]]) -> None:
+    """Kill all *members*, which are asked for again until there are no others."""
+    found_so_far: set[int] = set()
+    while found := set(members()) - found_so_far:
+        # A process that is stopped cannot fork before it is killed.
+        send(found, signal.SIGSTOP)
+        found_so_far |= found
+    send(found_so_far, signal.SIGKILL)
 
 
 def _is_marked(pid: int, supervisor: int) -> bool:
-    return f"{MARK}={supervisor}".encode() in _environment(pid)
+    return f"{SUPERVISOR_VARIABLE}={supervisor}".encode() in _environment(pid)
 
 
-def _is_whole(environment: list[bytes]) -> bool:
-    """Whether it is there, and no program has written its title over it."""
+def _is_intact(environment: list[bytes]) -> bool:
+    """Whether it could be read, and the process has not written its title over it."""
     return bool(environment) and all(b"=" in one for one in environment)
 
 
@@ -69,25 +98,8 @@ def _environment(pid: int) -> list[bytes]:
     return []
 
 
-def send(pids: Iterable[int], number: int) -> None:
-    """Send a signal to those of *pids* that are still there."""
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, number)
-
-
-def kill_all(members: Callable[[], Iterable[int]]) -> None:
-    """End *members*, which are asked for until there are no others, at once."""
-    doomed: set[int] = set()
-    while found := set(members()) - doomed:
-        # Stopped first, they can't fork away from under our hands.
-        send(found, signal.SIGSTOP)
-        doomed |= found
-    send(doomed, signal.SIGKILL)
-
-
 def _children_of(pid: int) -> list[int]:
-    """Ask Linux, of each thread; see proc_tid_children(5)."""
+    """Ask Linux, for each thread; see proc_tid_children(5)."""
     children: list[int] = []
     with contextlib.suppress(OSError):  # it ended meanwhile
         for thread in os.listdir(f"/proc/{pid}/task"):
@@ -109,81 +121,3 @@ def _by_ps() -> Callable[[int], list[int]]:
         if pid != ps.pid:  # it lists itself, too
             children.setdefault(parent, []).append(pid)
     return lambda pid: children.get(pid, [])
-
-
-class Guardian:
-    """A process that ends the program's family should the supervisor die, however it dies.
-
-    It waits on a pipe that only the supervisor can close. `PR_SET_PDEATHSIG` would do for the
-    program alone, not for its workers, and not on other systems than Linux. Make it before
-    there are threads: it is a fork of the supervisor. It has a session of its own, so that it
-    outlives even a SIGKILL for the whole process group.
-    """
-
-    def __init__(self) -> None:
-        self._begin()
-        os.environ[MARK] = str(os.getpid())
-
-    def _begin(self) -> None:
-        receiver, sender = os.pipe()
-        supervisor = os.getpid()
-        try:
-            self._pid = os.fork()
-        except OSError:
-            os.close(receiver)
-            os.close(sender)
-            raise
-        if self._pid == 0:
-            try:
-                _guard(receiver, supervisor)
-            finally:
-                os._exit(1)
-        os.close(receiver)
-        self._sender = sender
-
-    def replace(self) -> None:
-        """Make another: this one was killed."""
-        import warnings
-
-        before = self._sender
-        # By now there are threads, which the fork leaves behind. It needs nothing of theirs.
-        with warnings.catch_warnings(action="ignore"), contextlib.suppress(OSError):
-            self._begin()
-            os.close(before)
-
-    def protect(self, *pids: int) -> None:
-        """From now on these are what would have to be ended."""
-        with contextlib.suppress(OSError):  # it was killed: then there is no guardian
-            os.write(self._sender, " ".join(map(str, pids)).encode() + b"\n")
-
-    def dismiss(self) -> None:
-        """Let it go: the supervisor ends as it should."""
-        self.protect()
-        os.close(self._sender)
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(self._pid, 0)
-
-    @property
-    def pid(self) -> int:
-        return self._pid
-
-
-def _guard(receiver: int, supervisor: int) -> NoReturn:
-    os.setsid()
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        signal.signal(number, signal.SIG_IGN)
-    # Nothing of the supervisor's may be kept open by us: a reader waits for the end of its output.
-    null = os.open(os.devnull, os.O_RDWR)
-    for standard in {0, 1, 2} - {receiver}:
-        os.dup2(null, standard)
-    for descriptor in map(int, os.listdir("/dev/fd")):
-        if descriptor > 2 and descriptor != receiver:
-            with contextlib.suppress(OSError):  # it was for listing them
-                os.close(descriptor)
-    protected: list[int] = []
-    while told := os.read(receiver, 4096):
-        protected = [int(pid) for pid in told.splitlines()[-1].split()]
-    kill_all(lambda: [one for pid in protected for one in family(pid)])
-    if os.path.exists("/proc/self/environ"):
-        kill_all(lambda: marked(supervisor))
-    os._exit(0)

@@ -1,217 +1,121 @@
-"""One run of the program: its process, and what it has told of itself.
+"""One run of the program: its process, its state, and what it has sent.
 
-The supervisor's loop. Imported before the loop's own modules, so that the program starts first.
+Runs in: the supervisor, on its loop's thread.
+Owns: the supervisor's ends of the pipes to the process, and its state.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import socket
 import sys
 import time
+from collections.abc import Callable, Mapping
 
-from .._common import process as _process
-from .._common import protocol as channel
-from .._common.own_writes import Author
-from .._common.protocol import MOST_AT_ONCE, Record, Records, pack
-from .._program.imports import TICK
+from .._common import protocol, spawn
+from .._common.own_writes import OwnWrites
+from .._common.protocol import READ_SIZE, Decoder, Message, encode
+from .._program.imports import CLOCK_TICK_NS
+from .life_cycle import Event, State, next_state
+from .process_tree import waits_for_signal
 
-TYPE_CHECKING = False  # `typing` costs 2 ms of the program's first start
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+NO_FILES: Mapping[str, int] = {}
+# Python reads the .pth files there as it starts: one that waits does not know later ones.
+PACKAGE_DIRECTORIES = [
+    path for path in sys.path if path.endswith(("site-packages", "dist-packages"))
+]
 
-    from .._settings import Options
-
-PIPE_SIZE = 1 << 20  # bytes: a program imports thousands of files before we may come to read
-
-NOTHING: Mapping[str, int] = {}
-# Where Python reads the .pth files as it starts: one that waits knows nothing of later ones.
-INSTALLED = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
+logger = logging.getLogger("evreload")
 
 
-class Run:
+class ProgramProcess:
     """A process of the program, from its start to its end.
 
-    At first it only gets Python and our own end ready, then waits for `go`. So the next run can
-    stand by while the program runs, and need not wait for that when its time comes.
+    At first only Python and the client get ready, and wait for `release`. So the next run can be
+    started while the present one runs.
     """
 
     def __init__(
-        self,
-        start: Callable[[tuple[int, ...]], int],
-        *,
-        keep_sockets: bool,
-        loaded: Mapping[str, int] = NOTHING,
+        self, pid: int, pipes: tuple[int, int, int], loaded: Mapping[str, int] = NO_FILES
     ) -> None:
-        """Have the process made by *start*, which is given pipes to us and returns its id.
+        """Take over the process *pid*, with *pipes* as `spawn.start_with_pipes` returns them.
 
-        *loaded* are the files that it has read by then, and when.
+        *loaded* are the files that it has read by now, and when (nanoseconds since the epoch).
         """
+        self.pid = pid
+        self.input, self._output, service = pipes
+        self.service = socket.socket(fileno=service)
+        self.state = State.SPARE
+        self.exited_from: State | None = None  # its last state but EXITED
+        # As os.waitstatus_to_exitcode returns it; set just before the state is EXITED.
+        self.status: int | None = None
         self.loaded = loaded
-        self.files: dict[str, None] = {}  # that it has read since, in order
-        self.modules: list[Record] = []  # that it has imported, after it was asked
-        self.has_begun = False
-        self.has_bound = False
-        self.since = time.time_ns()
-        self.status: int | None = None  # as os.waitstatus_to_exitcode gives it
-        self.wishes: dict[int, float] = {}  # seconds, beyond the grace, to prepare for the end
-        self.cause = 0.0  # when that happened which it is for; by time.monotonic
-        self.is_up = False
-        self.is_complete = False  # it has come so far, or to its proper end, and told all it wants
-        self.is_serving = False
-        self.has_hung_up = False  # it can tell no more, though it may run on
-        self.said_goodbye = False
-        self.began_by_itself = False  # through evreload.reload()
-        self.was_left = False  # a hook has raised SystemExit
-        self._installed = _installed()
-        self.author = Author()
-        self._records = Records()
-        self._peeked: list[Record] = []
-        self.reports, reports = os.pipe()
-        requests, self._requests = os.pipe()
-        _process.widen(self.reports, PIPE_SIZE)
-        os.set_blocking(self.reports, False)
-        os.set_blocking(self._requests, False)
-        # Where users may have only so much in pipes, there is little room in one.
-        self.most_told = min(MOST_AT_ONCE, _process.capacity(self._requests)) // 2
-        self.service, service = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.service.setblocking(False)
-        with service:
-            kept = (service.fileno(),) if keep_sockets else ()
-            try:
-                self.pid = start((reports, requests, *kept))
-            except OSError:
-                self.close()
-                raise
-            finally:
-                os.close(reports)
-                os.close(requests)
+        self.started_ns = time.time_ns()
+        self.triggered_at = 0.0  # when the change came that it runs for; by time.monotonic
+        self.is_at_end = False  # of its messages; it may still run
+        # What it has sent
+        self.files: dict[str, None] = {}  # that it has read, in order
+        self.modules: list[protocol.ModuleListed] = []
+        self.own_writes = OwnWrites()
+        self.bound_at: float | None = None  # its first socket; by time.monotonic
+        self.drain_times: dict[int, float] = {}  # seconds beyond the grace, by process ID
+        self.announced_exit = False
+        self.hook_exited = False
+        self.restarts_in_place = 0
+        self.was_up = False  # in its present life
+        self._packages = _package_times()
+        self._decoder = Decoder()
+        self._peeked: list[Message] = []
+        # The pipes of a user may be limited to little room.
+        self.max_message = min(READ_SIZE, spawn.capacity(self._output)) // 2
 
-    def go(self, grace: float, *handed_over: str, since: int = 0) -> None:
-        """Let the program begin; what is saved *since* then, if not since now, it may not know."""
-        self.since = since or time.time_ns()
-        with contextlib.suppress(BrokenPipeError):  # it was killed, and will be reaped
-            self.tell(channel.GO, str(grace), str(self.since), *handed_over)
-            self.signal(signal.SIGCONT)  # somebody may have stopped it
+    @classmethod
+    def start(
+        cls, start: Callable[[tuple[int, ...]], int], loaded: Mapping[str, int] = NO_FILES
+    ) -> ProgramProcess:
+        """Start a process by *start*; see `spawn.start_with_pipes`. Raises OSError."""
+        return cls(*spawn.start_with_pipes(start), loaded)
 
-    def tell(self, *record: str) -> None:
-        """Tell the process something. Raises OSError if it has ended, or doesn't take it."""
-        message = pack(record)
-        if os.write(self._requests, message) < len(message):
-            raise OSError("it is told more than it can take in")
+    # Its state
 
-    def widen(self, size: int) -> None:
-        """Let it be told *size* bytes at once."""
-        _process.widen(self._requests, size)
+    def advance(self, event: Event) -> bool:
+        """Go on to the state after *event*, and return whether it differs.
 
-    def read(self) -> list[Record]:
-        """Return what the program has told since the last time."""
-        peeked, self._peeked = self._peeked, []
-        return peeked + self._receive()
+        No other place sets the state.
+        """
+        before, self.state = self.state, next_state(self.state, event)
+        if event is Event.UP and self.state is State.LIVING:
+            self.was_up = True
+        elif event is Event.RESTARTED_IN_PLACE:
+            self.was_up = False
+        if event is Event.EXIT and before is not State.EXITED:
+            self.exited_from = before
+        return self.state is not before
 
     @property
-    def is_outdated(self) -> bool:
-        """Whether a Python that started now might find something else installed."""
-        return self._installed != _installed()
+    def is_running(self) -> bool:
+        """Whether the process has not ended."""
+        return self.state is not State.EXITED
 
-    def has_ended(self) -> bool:
-        """Whether it can tell no more, though its end was not noticed yet."""
-        self.peek()
-        return self.has_hung_up
-
-    def peek(self) -> list[Record]:
-        """Return what was told so far, and keep it for `read`."""
-        while records := self._receive():
-            self._peeked += records
-        return list(self._peeked)
-
-    def _receive(self) -> list[Record]:
-        try:
-            data = os.read(self.reports, MOST_AT_ONCE)
-        except BlockingIOError:
-            return []
-        self.has_hung_up = not data
-        records = list(self._records.feed(data))
-        for record in records:
-            self._note_author(record)
-        return records
-
-    def _note_author(self, record: Record) -> None:
-        """Remember what is asked for before all that was told is heeded."""
-        kind, *words = record
-        if kind == channel.WROTE:
-            self.author.note_written(words[0])
-        elif kind == channel.SPAWNED:
-            self.author.note_spawned()
-        elif kind == channel.FILE and len(words) == 3:
-            read, path, content = words
-            self.author.note_read(path, content, int(read) + TICK)
-
-    def heed(self, record: Record) -> None:
-        """Remember what *record* tells of the run."""
-        kind, *words = record
-        if kind == channel.FILE:
-            self.files.setdefault(words[1])
-        elif kind == channel.MODULE:
-            self.modules.append(tuple(words))
-        elif kind == channel.BOUND:
-            self.has_bound = True
-        elif kind == channel.BEGAN:
-            self.has_begun = True
-        elif kind == channel.WISHES:
-            self.wishes[int(words[1])] = float(words[0])
-        elif kind == channel.ENDED:
-            self.said_goodbye = True
-        elif kind == channel.LEFT:
-            self.was_left = True
-        elif kind == channel.RELOADING:
-            self.since = int(words[0])
-            self.began_by_itself = True
-            self.has_begun = self.is_up = self.is_serving = self.said_goodbye = False
-            self.wishes.clear()
-            self.loaded = NOTHING
-
-    def ask_for_modules(self) -> None:
-        """Have it tell what it has imported; in vain if it waits for a signal, any signal."""
-        if _process.awaits_signal(self.pid):
-            return
-        self.modules.clear()
-        with contextlib.suppress(OSError):  # it is about to end
-            self.tell(channel.TELL)
-            self.signal(signal.SIGURG)
-
-    def request_to_prepare(self, grace: float, changed: list[str]) -> bool:
-        """Have requests in progress answered, and the reload hooks run; False if it can't hear."""
-        request = (channel.PREPARE, str(grace))
-        while len(pack((*request, *changed))) > self.most_told:
-            changed = changed[: len(changed) // 2]
-        try:
-            self.tell(*request, *changed)
-        except OSError:
-            return False
-        self.signal(signal.SIGURG)
-        return True
-
-    def signal(self, number: int) -> None:
-        if self.status is None:
-            os.kill(self.pid, number)
-
-    def close(self) -> None:
-        os.close(self.reports)
-        os.close(self._requests)
-        self.service.close()
+    @property
+    def has_requested_all(self) -> bool:
+        """Whether it came so far that it has requested all that it needs watched."""
+        if self.is_running or self.exited_from is State.STOPPING:
+            return self.was_up
+        return self.status == 0
 
     @property
     def ended_strangely(self) -> bool:
-        """Whether it ended by a signal that nobody meant for it, or before its first line."""
+        """Whether it ended by a signal that was not sent to end it, or before its first line."""
         assert self.status is not None
         by_signal = self.status < 0 and self.status not in (-signal.SIGINT, -signal.SIGTERM)
-        return by_signal or not self.has_begun
+        return by_signal or self.exited_from is State.SPARE
 
     def describe_end(self) -> str:
-        """Say how the program ended."""
+        """Return how the program ended."""
         assert self.status is not None
         if self.status >= 0:
             return f"program exited with status {self.status}"
@@ -221,20 +125,140 @@ class Run:
             name = f"signal {-self.status}"
         return f"program was killed by {name}"
 
+    # To the process
 
-def _installed() -> list[int]:
-    """Return what changes when something is."""
+    def release(self, message: protocol.Release) -> None:
+        """Let the program begin."""
+        self.started_ns = message.started_ns
+        with contextlib.suppress(BrokenPipeError):  # it was killed, and SIGCHLD follows
+            self.send(message)
+            self.signal(signal.SIGCONT)  # it may have been stopped
+
+    def send(self, message: Message) -> None:
+        """Send *message*. Raises OSError if the process has ended, or does not read."""
+        data = encode(message)
+        if os.write(self._output, data) < len(data):
+            raise OSError("the pipe to the program is full")
+
+    def set_capacity(self, size: int) -> None:
+        """Make room for *size* bytes at once in the pipe to the process."""
+        spawn.set_capacity(self._output, size)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the process, unless it has ended."""
+        if self.is_running:
+            os.kill(self.pid, number)
+
+    def drain(self, grace: float, changed: list[str], *, stop_accepting: bool) -> None:
+        """Ask the program to drain itself, naming as many *changed* paths as the pipe takes.
+
+        The caller sends SIGURG. Raises OSError if the program does not read messages.
+        """
+        message = protocol.Drain(grace, stop_accepting, tuple(changed))
+        while len(encode(message)) > self.max_message and message.changed:
+            half = message.changed[: len(message.changed) // 2]
+            message = message.replace(changed=half)
+        self.send(message)
+
+    def ask_for_modules(self) -> None:
+        """Have it list its modules; not if it waits for any signal, such as SIGURG."""
+        if waits_for_signal(self.pid):
+            return
+        self.modules.clear()
+        with contextlib.suppress(OSError):  # it is about to end
+            self.send(protocol.ListModules())
+            self.signal(signal.SIGURG)
+
+    def close(self) -> None:
+        """Close the pipes; upon that, a process that was not released ends."""
+        os.close(self.input)
+        os.close(self._output)
+        self.service.close()
+
+    # From the process
+
+    def read(self) -> list[Message]:
+        """Return the messages that have come since the last time."""
+        peeked, self._peeked = self._peeked, []
+        return peeked + self._receive()
+
+    def peek(self) -> list[Message]:
+        """Return the messages that have come so far, and keep them for `read`."""
+        while messages := self._receive():
+            self._peeked += messages
+        return list(self._peeked)
+
+    def has_hung_up(self) -> bool:
+        """Whether it can send nothing more, though SIGCHLD may not have come yet."""
+        self.peek()
+        return self.is_at_end
+
+    def _receive(self) -> list[Message]:
+        try:
+            data = os.read(self.input, READ_SIZE)
+            messages = self._decoder.feed(data)
+        except BlockingIOError:
+            return []
+        except ValueError as error:
+            logger.warning("the program has written into evreload's pipe: %s", error)
+            self.is_at_end = True
+            return []
+        self.is_at_end = not data
+        for message in messages:
+            self._note_write(message)
+        return messages
+
+    def _note_write(self, message: Message) -> None:
+        """Note what the program wrote and read, before any message received is handled."""
+        match message:
+            case protocol.FileWritten(path):
+                self.own_writes.note_written(path)
+            case protocol.ProcessSpawned():
+                self.own_writes.note_spawned()
+            case protocol.FileRead(path, read_ns, source_hash) if source_hash:
+                self.own_writes.note_read(path, source_hash, read_ns + CLOCK_TICK_NS)
+
+    def note(self, message: Message) -> None:
+        """Note what *message* says of the run."""
+        match message:
+            case protocol.FileRead(path):
+                self.files.setdefault(path)
+            case protocol.ModuleListed():
+                self.modules.append(message)
+            case protocol.SocketBound(at):
+                if self.bound_at is None:
+                    self.bound_at = at
+            case protocol.Started():
+                self.advance(Event.STARTED)
+            case protocol.DrainTimeNeeded(pid, seconds):
+                self.drain_times[pid] = seconds
+            case protocol.Exiting():
+                self.announced_exit = True
+            case protocol.HookExited():
+                self.hook_exited = True
+            case protocol.RestartedInPlace(started_ns):
+                self.started_ns = started_ns
+                self.restarts_in_place += 1
+                self.announced_exit = False
+                self.bound_at = None
+                self.drain_times.clear()
+                self.loaded = NO_FILES
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether a Python that started now might find other packages installed."""
+        return self._packages != _package_times()
+
+
+def _package_times() -> list[int]:
+    """Return what changes when a package is installed."""
     found = []
-    for path in INSTALLED:
+    for path in PACKAGE_DIRECTORIES:
         with contextlib.suppress(OSError):
             found.append(os.stat(path).st_mtime_ns)
     return found
 
 
-def cold(options: Options) -> Run:
-    """Return a run in a new interpreter."""
-
-    def start(pipes: Iterable[int]) -> int:
-        return _process.spawn(options.target, pipes, warm=options.warm)
-
-    return Run(start, keep_sockets=options.keep_sockets)
+def start_cold(target: list[str]) -> ProgramProcess:
+    """Start *target* in a new interpreter, which waits for its release. Raises OSError."""
+    return ProgramProcess.start(lambda pipes: spawn.spawn(target, pipes))

@@ -1,7 +1,10 @@
-"""How a run is brought to its end, by a deadline, with all that it has left behind.
+"""Ends a run of the program by a deadline, with all that it has left behind.
 
-The supervisor's loop. It is asked to prepare, if it wishes to be, and to hold what comes, and not
-what it has printed; then it gets the stop signal; then it is killed.
+First the program is drained: it finishes requests, runs the reload hooks, stops accepting. Then it
+gets the stop signal. Then it is killed.
+
+Runs in: the supervisor, on its loop's thread.
+Owns: what is awaited from the run that ends.
 """
 
 from __future__ import annotations
@@ -11,213 +14,230 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
-from .._common import log as _console
-from .._common import process as _process
-from .._common import protocol as channel
-from .._common.protocol import Record
-from .._common.run_info import MOST_PATHS
-from .._settings import Options
-from .._watch.watcher import Changes
-from .process_tree import descendants, family, kill_all, latecomers, send, strangers
-from .program_process import Run
+from .._common import startup
+from .._common.protocol import Drained
+from .._common.run_info import MAX_PATHS
+from .._settings import Settings
+from .._watch.listener import Changes
+from . import terminal
+from .life_cycle import Event, State
+from .process_tree import (
+    adopted_children,
+    descendants,
+    foreign_children,
+    kill_all,
+    send,
+    tree,
+    waits_for_signal,
+)
+from .program_process import ProgramProcess
 
-HEARING = 0.5  # seconds in which a program that can hear has surely heard, if that is dear to us
-HOLDING = 0.01  # seconds in which whoever was let in has asked, and mostly was answered
-A_MOMENT = 0.1  # seconds in which a program ends that is interrupted, or has heard, mostly
+ANSWER_TIME = 0.5  # seconds in which a program that receives messages has surely answered
+# Seconds in which the client of a connection just accepted has sent its request, and mostly has
+# been answered: for servers whose requests cannot be counted.
+LAST_REQUEST_TIME = 0.01
+EXIT_GRACE = 0.1  # seconds in which a program mostly ends, or answers
 
 logger = logging.getLogger("evreload")
 
 
-class Ending:
-    """Ends one run after another; *spared* are our descendants that are not the program's."""
+class Shutdown:
+    """Ends one run after another.
 
-    def __init__(self, options: Options, spared: Callable[[], set[int]]) -> None:
-        self._options = options
+    *spared* returns the descendants of the supervisor that are not of the program.
+    """
+
+    def __init__(self, settings: Settings, spared: Callable[[], set[int]]) -> None:
+        self._settings = settings
         self._spared = spared
-        self._is_holding = options.keep_sockets and options.grace > 0
-        self._strangers = strangers(os.getpid()) - spared()
-        self._prepared: asyncio.Event | None = None  # there while it is awaited
-        self._awaited: set[int] = set()  # which are yet to be prepared
-        self._lets_in = False  # those who come, though it is prepared
-        self._holds: asyncio.Event | None = None  # there while it is awaited
+        self._stops_accepting = settings.keep_sockets and settings.grace > 0
+        self._foreign = foreign_children(os.getpid()) - spared()
+        self._awaited: set[int] = set()  # processes that have yet to answer
+        self._uncounted: set[int] = set()  # of the others, those that cannot count their requests
+        self._answered = asyncio.Event()  # set by each answer
         self._exited = asyncio.Event()
-        self._reaped = asyncio.Event()  # anything
-        self.is_under_way = False  # what ends now, ends because of us
+        self._reaped = asyncio.Event()  # set by the end of any process
 
     def begin_run(self) -> None:
-        """Forget that the run before has ended."""
+        """Begin with a new run."""
         self._exited.clear()
 
-    def note_exit(self) -> None:
-        """Take note that the run has ended."""
+    def on_exit(self) -> None:
+        """Note that the run has ended."""
         self._exited.set()
 
-    def note_reaped(self) -> None:
-        """Take note that some process of ours has ended."""
+    def on_reaped(self) -> None:
+        """Note that some descendant has ended."""
         self._reaped.set()
 
     @property
     def awaits_answer(self) -> bool:
-        """Whether what the program tells is urgent."""
-        return self._prepared is not None or self._holds is not None
+        """Whether the messages of the program are urgent."""
+        return bool(self._awaited)
 
-    def note_holds(self) -> None:
-        """Take note that it has done as it was told by HOLD."""
-        if self._holds:
-            self._holds.set()
-
-    def note_prepared(self, pid: int, unfinished: Record, *, lets_in: bool) -> None:
-        """Take note that *pid* may be stopped; say to whom it was still answering."""
-        for client in unfinished:
+    def on_drained(self, process: ProgramProcess, message: Drained) -> None:
+        """Note that a process of the run may be stopped."""
+        for client in message.unfinished:
             logger.debug("a request from %s was not finished in time", client)
-        self._awaited.discard(pid)
-        self._lets_in |= lets_in
-        if self._prepared and not self._awaited:
-            self._prepared.set()
-            self.is_under_way = True  # what a hook has asked for may end it at once
+        if message.pid not in self._awaited:
+            return
+        self._awaited.discard(message.pid)
+        if not message.answered_all:
+            self._uncounted.add(message.pid)
+        self._answered.set()
+        if not self._awaited:
+            process.advance(Event.STOP)  # a hook may have asked for its end, which may come at once
 
-    async def end(self, run: Run, changes: Changes) -> bool:
-        """End *run* because of *changes*; return False if a hook has ended it for good."""
-        self._lets_in = True
-        if run.status is None and run.wishes:
-            await self._prepare(run, changes)
-            if run.was_left and run.status is not None:
+    async def end(self, process: ProgramProcess, changes: Changes) -> bool:
+        """End *process* because of *changes*; return False if a hook has ended it for good."""
+        if process.state in (State.LOADING, State.LIVING):
+            await self._drain(process, changes)
+            if process.hook_exited and not process.is_running:
                 return False
-        if run.status is None and run.has_begun and self._lets_in:
-            await self._hold(run)
-        await self.stop(run)
+        await self.stop(process)
         return True
 
-    def kill(self, run: Run) -> None:
-        """Kill *run*, and what it has left behind."""
-        kill_all(lambda: [*(family(run.pid) if run.status is None else ()), *self._orphans()])
+    def kill(self, process: ProgramProcess) -> None:
+        """Kill *process*, and all that it has left behind."""
+        kill_all(lambda: [*(tree(process.pid) if process.is_running else ()), *self._orphans()])
 
-    async def _hold(self, run: Run) -> None:
-        """Have what is printed written out, and nobody let in any more who would be let down.
+    # Drain
 
-        Servers just end, or part first.
+    async def _drain(self, process: ProgramProcess, changes: Changes) -> None:
+        """Have *process* finish its requests, run its hooks, stop accepting, and flush.
+
+        It has the time it has asked for. A process that has asked for none answers at once, or is
+        busy in code that handles no signals.
         """
-        is_server = run.has_bound and self._is_holding
-        is_deaf = _process.awaits_signal(run.pid)
-        if is_deaf and not is_server:
-            return  # which this must not be
-        self.is_under_way = True
+        pid, times, grace = process.pid, process.drain_times, self._settings.grace
+        is_server = process.bound_at is not None and self._stops_accepting
+        is_deaf = waits_for_signal(pid)
+        workers = set(times) - {pid} if grace else set()
+        workers = workers & set(descendants(pid)) if workers else workers
+        if pid not in times and not workers and is_deaf and not is_server:
+            return
+        process.advance(Event.DRAIN)
+        asks_program = pid in times or not is_deaf
+        self._awaited = {*workers, *({pid} if asks_program else ())}
+        self._uncounted.clear()
+        if not self._ask(process, changes, workers):
+            self._awaited.clear()
+            return
+        if times:
+            await self._await_answers(times, grace + max(times.values()))
+            if process.is_running and self._awaited:
+                logger.warning(
+                    "requests in progress, or reload hooks, took over %g s: the program is stopped",
+                    grace + max(times.values()),
+                )
+                self._awaited = {pid}
+                self._uncounted.add(pid)
+                self._ask(process, changes, set())  # once more: without any further delay
+        await self._await_answers({pid: 0}, ANSWER_TIME if is_server else EXIT_GRACE)
+        counts_all = bool(times) and not self._uncounted & times.keys()
+        if is_server and not counts_all:
+            await _wait_for(self._exited, time.monotonic() + LAST_REQUEST_TIME)
+        self._awaited.clear()
+
+    def _ask(self, process: ProgramProcess, changes: Changes, workers: set[int]) -> bool:
+        """Send the request to drain; return False if the program does not receive it."""
         try:
-            run.tell(channel.HOLD, channel.HELD if self._is_holding else channel.OPEN)
-        except OSError:  # it ends by itself, or can't hear
-            return
-        self._holds = asyncio.Event()
-        asked = family(run.pid) if self._is_holding else [run.pid]
-        send(asked, signal.SIGURG)  # which does nothing to those that don't heed it
-        # On a busy machine the next signal might overtake this one.
-        if not is_deaf:
-            await self._answered(self._holds, HEARING if is_server else A_MOMENT)
-        self._holds = None
-        if is_server:
-            await _happens(self._exited, time.monotonic() + HOLDING)
-
-    async def await_interrupted(self, run: Run) -> None:
-        """Let *run* end by itself, by its deadline: it got what we got, or gets it now."""
-        self.is_under_way = True
-        # A keyboard's Ctrl-C all of its group gets; another may be for us alone.
-        if not _console.has_keyboard() or os.getpgid(run.pid) != os.getpgrp():
-            await _happens(self._exited, time.monotonic() + A_MOMENT)
-            run.signal(signal.SIGINT)
-        await _happens(self._exited, self._deadline())
-
-    async def _prepare(self, run: Run, changes: Changes) -> None:
-        """Have requests in progress answered and the hooks run, if that can be had in time."""
-        if not self._request(run, changes):
-            logger.warning(
-                "the program has closed evreload's pipe: its reload hooks do not run, and its "
-                "requests in progress are not waited for"
+            process.drain(
+                self._settings.grace,
+                sorted(changes)[:MAX_PATHS],
+                stop_accepting=self._stops_accepting,
             )
-            return
-        if not self._awaited:
-            return
-        self._lets_in = False
-        self._prepared = asyncio.Event()
-        timeout = self._options.grace + max(run.wishes.values())
-        in_time = await self._answered(self._prepared, timeout)
-        self._prepared = None
-        if not in_time:
-            self._lets_in = True  # for all that is known
-            logger.warning(
-                "requests in progress, or reload hooks, took over %g s: the program is stopped",
-                timeout,
+        except OSError:  # it has closed the pipe, or is ending
+            if process.pid in process.drain_times:
+                logger.warning(
+                    "the program has closed evreload's pipe: its reload hooks do not run, and its "
+                    "requests in progress are not waited for"
+                )
+            return False
+        # SIGURG does nothing to a process that does not handle it.
+        asked = tree(process.pid) if self._stops_accepting else [process.pid, *workers]
+        send(asked, signal.SIGURG)
+        return True
+
+    async def _await_answers(self, pids: Collection[int], seconds: float) -> None:
+        """Wait until those of *pids* that are awaited have answered, or the run has ended."""
+        deadline = time.monotonic() + seconds
+        while self._awaited.intersection(pids) and not self._exited.is_set():
+            self._answered.clear()
+            answered, exited = (asyncio.ensure_future(one.wait()) for one in self._events())
+            done, pending = await asyncio.wait(
+                (answered, exited),
+                timeout=max(0, deadline - time.monotonic()),
+                return_when=asyncio.FIRST_COMPLETED,
             )
+            for wait in pending:
+                wait.cancel()
+            if not done:
+                return
 
-    async def _answered(self, answer: asyncio.Event, seconds: float) -> bool:
-        """Wait for *answer*, or the end of the run; return whether one came in time."""
-        waits = [asyncio.ensure_future(one.wait()) for one in (answer, self._exited)]
-        done, pending = await asyncio.wait(
-            waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
-        )
-        for wait in pending:
-            wait.cancel()
-        return bool(done)
+    def _events(self) -> tuple[asyncio.Event, asyncio.Event]:
+        return self._answered, self._exited
 
-    def _request(self, run: Run, changes: Changes) -> bool:
-        """Have all those prepare that wish to; return False if the program cannot hear."""
-        grace = self._options.grace
-        workers = run.wishes.keys() - {run.pid} if grace else set()
-        self._awaited = workers & set(descendants(run.pid)) if workers else set()
-        send(self._awaited, signal.SIGURG)
-        if run.pid not in run.wishes:
-            return True
-        self._awaited.add(run.pid)
-        return run.request_to_prepare(grace, sorted(changes)[:MOST_PATHS])
+    # Stop
 
-    async def stop(self, run: Run) -> None:
-        """End *run* by its deadline, and whatever it has left behind."""
-        self.is_under_way = True
+    async def await_interrupted(self, process: ProgramProcess) -> None:
+        """Let *process* end by itself, by its deadline: it gets the SIGINT, too."""
+        process.advance(Event.STOP)
+        # A keyboard's Ctrl-C reaches the whole group; a signal may be for the supervisor alone.
+        if not terminal.is_foreground() or os.getpgid(process.pid) != os.getpgrp():
+            await _wait_for(self._exited, time.monotonic() + EXIT_GRACE)
+            process.signal(signal.SIGINT)
+        await _wait_for(self._exited, self._deadline())
+
+    async def stop(self, process: ProgramProcess) -> None:
+        """End *process* by its deadline, and all that it has left behind."""
         deadline = self._deadline()
-        if run.status is None:
-            run.signal(self._options.stop_signal)
-            run.signal(signal.SIGCONT)  # a stopped program could not heed it
-            await _happens(self._exited, deadline)
-        if run.status is None:
-            timeout = self._options.stop_timeout
+        process.advance(Event.STOP)
+        if process.is_running:
+            process.signal(self._settings.stop_signal)
+            process.signal(signal.SIGCONT)  # a stopped program could not handle it
+            await _wait_for(self._exited, deadline)
+        if process.is_running:
+            timeout = self._settings.stop_timeout
             logger.info(
                 "the program did not end in %g s, and is killed (--stop-timeout allows more)",
                 timeout,
             )
-            kill_all(lambda: family(run.pid))
+            kill_all(lambda: tree(process.pid))
             await self._exited.wait()
         await self._stop_orphans(deadline)
-        self.is_under_way = False
 
     async def _stop_orphans(self, deadline: float) -> None:
-        """End what the program has left behind: workers whose parent would not wait, say."""
+        """End what the program has left behind, such as workers that it did not wait for."""
         if orphans := self._orphans():
-            send(orphans, self._options.stop_signal)
+            send(orphans, self._settings.stop_signal)
             send(orphans, signal.SIGCONT)
             await self._orphans_end(deadline)
             kill_all(self._orphans)
-            await self._orphans_end(time.monotonic() + A_MOMENT)
-            _process.restore_terminal()  # now that nobody else has it
+            await self._orphans_end(time.monotonic() + EXIT_GRACE)
+            startup.restore_terminal()  # now that no other process has it
 
     async def _orphans_end(self, deadline: float) -> None:
         while self._orphans():
             self._reaped.clear()
-            if not await _happens(self._reaped, deadline):
+            if not await _wait_for(self._reaped, deadline):
                 return
 
     def _orphans(self) -> list[int]:
-        """Return what descends from the program; on Linux it comes to us, wherever it went."""
-        if self._strangers:  # what they start comes to us, too, once they have ended
-            self._strangers |= latecomers(os.getpid())
+        """Return what descends from the program; on Linux, orphans become our children."""
+        if self._foreign:  # what these start becomes our child, too, once they have ended
+            self._foreign |= adopted_children(os.getpid())
         spared = self._spared()
-        found = descendants(os.getpid(), besides=self._strangers)
+        found = descendants(os.getpid(), besides=self._foreign)
         return [pid for pid in found if pid not in spared]
 
     def _deadline(self) -> float:
-        return time.monotonic() + (self._options.stop_timeout or float("inf"))
+        return time.monotonic() + (self._settings.stop_timeout or float("inf"))
 
 
-async def _happens(event: asyncio.Event, deadline: float) -> bool:
+async def _wait_for(event: asyncio.Event, deadline: float) -> bool:
     """Wait for *event*, until *deadline* at most; return whether it came in time."""
     seconds = max(0, deadline - time.monotonic())
     try:

@@ -1,7 +1,10 @@
-"""The run that will be next: it is ready before it is needed.
+"""The spare: the process of the next run, ready before it is needed.
 
-The supervisor's loop. Its interpreter waits for its time, cold, or forked with everything
-imported that does not change.
+Its interpreter waits for the release, cold, or forked with everything imported that does not
+change.
+
+Runs in: the supervisor, on its loop's thread.
+Owns: the spare, and the preload manager.
 """
 
 from __future__ import annotations
@@ -10,110 +13,111 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Collection
 
-from .._common import protocol as channel
-from .._settings import Options
-from .._watch.watcher import Want
-from .preload_manager import Warm
-from .program_process import Run, cold
+from .._common import protocol
+from .._settings import Settings
+from .._watch.listener import WatchRequest
+from .preload_manager import PreloadManager
+from .program_process import ProgramProcess, start_cold
 
-LEARNING_DELAY = 1.0  # seconds; imports come in bursts
+LEARN_DELAY = 1.0  # seconds; imports come in bursts
 
 
-class Standby:
-    """Stands behind the *present* run of the program.
+class Spare:
+    """Keeps a spare for the *present* run of the program.
 
-    *want* takes files to watch; *changed* is called when there are other processes than before.
+    *request* takes files to watch; *on_change* is called when there are other processes than
+    before.
     """
 
     def __init__(
         self,
-        options: Options,
-        present: Run,
-        want: Callable[[set[Want]], object],
-        changed: Callable[[], object],
+        settings: Settings,
+        present: ProgramProcess,
+        request: Callable[[set[WatchRequest]], object],
+        on_change: Callable[[], object],
     ) -> None:
-        self._options = options
+        self._settings = settings
         self._present = present
-        self._changed = changed
-        self._warm = Warm(options, want, self._renew)
-        self._run: Run | None = None
-        self._is_learning = False
+        self._on_change = on_change
+        self._preload = PreloadManager(settings, request, self._renew)
+        self._process: ProgramProcess | None = None
+        self._will_learn = False
 
     @property
     def pids(self) -> set[int]:
         """The processes that neither are the program nor descend from it."""
-        return self._warm.pids | ({self._run.pid} if self._run else set())
+        return self._preload.pids | ({self._process.pid} if self._process else set())
 
     def make_ready(self) -> None:
-        """Start the next run, up to its first line, if there is none yet."""
-        if self._run is None:
-            with contextlib.suppress(OSError):  # then the next start will say so
-                self._run = self._start()
-        self._changed()
+        """Start the next run, up to its first line, if there is no spare yet."""
+        if self._process is None:
+            with contextlib.suppress(OSError):  # the next restart tries again, and reports it
+                self._process = self._start()
+        self._on_change()
         self._learn()
 
-    def take(self, changes: Collection[str]) -> Run:
-        """Return the next run: the one that is ready, unless it has read one of *changes*."""
-        if self._warm.forget(changes):
+    def take(self, changes: Collection[str]) -> ProgramProcess:
+        """Return the next run: the spare, unless it has read one of *changes*. Raises OSError."""
+        if self._preload.forget(changes):
             self._drop()
-        if self._run and (self._run.has_ended() or self._is_past(self._run, changes)):
+        if self._process and (self._process.has_hung_up() or _is_past(self._process, changes)):
             self._drop()
-        self._present, self._run = self._run or self._start(), None
+        self._present, self._process = self._process or self._start(), None
         return self._present
 
-    def note_exit(self, pid: int, status: int) -> None:
-        """Take note that a process has ended; those that stand by should not have.
+    def on_exit(self, pid: int, status: int) -> None:
+        """Note that a process has ended; the spare and the fork servers should not have.
 
-        *status* is as os.waitstatus_to_exitcode gives it.
+        *status* is as os.waitstatus_to_exitcode returns it.
         """
-        if self._run and pid == self._run.pid:
+        if self._process and pid == self._process.pid:
             self._drop()
-        self._warm.note_exit(pid, status)
-        self._changed()
+        self._preload.on_exit(pid, status)
+        self._on_change()
 
     def distrust(self) -> None:
-        """Make the next start cold, since the last was warm and has failed."""
+        """Make the next start cold, since the last one was warm and has failed."""
         self._drop()
-        self._warm.distrust()
+        self._preload.distrust()
 
     def close(self) -> None:
-        """Let everything go that waits."""
+        """End all that waits."""
         self._drop()
-        self._warm.close()
+        self._preload.close()
 
     # What the next run may find imported
 
     def learn_later(self) -> None:
-        """Ask the present run, in a while, for what it has come to import."""
-        if not self._is_learning:
-            self._is_learning = True
-            asyncio.get_running_loop().call_later(LEARNING_DELAY, self._learn)
+        """Ask the present run, in a while, for the modules that it has imported."""
+        if not self._will_learn:
+            self._will_learn = True
+            asyncio.get_running_loop().call_later(LEARN_DELAY, self._learn)
 
     def _learn(self) -> None:
-        self._is_learning = False
-        if self._present.status is None and self._warm.is_behind(self._present):
+        self._will_learn = False
+        if self._present.is_running and self._preload.is_behind(self._present):
             self._present.ask_for_modules()
 
     def learn(self) -> None:
-        """Take in what the present run has told of its modules."""
-        self._warm.learn(self._present)
+        """Use the list of modules that the present run has sent."""
+        self._preload.learn(self._present)
         self._present.modules.clear()
 
-    def _start(self) -> Run:
-        return self._warm.fork() or cold(self._options)
+    def _start(self) -> ProgramProcess:
+        return self._preload.fork() or start_cold(self._settings.target)
 
     def _renew(self) -> None:
         self._drop()
         self.make_ready()
 
-    @staticmethod
-    def _is_past(run: Run, changes: Collection[str]) -> bool:
-        """Whether *run* has read what is something else by now."""
-        imported = {record[2] for record in run.peek() if record[0] == channel.FILE}
-        has_read = not (imported.isdisjoint(changes) and run.loaded.keys().isdisjoint(changes))
-        return has_read or run.is_outdated
-
     def _drop(self) -> None:
-        if self._run:
-            self._run.close()  # upon which it ends
-            self._run = None
+        if self._process:
+            self._process.close()  # upon which it ends
+            self._process = None
+
+
+def _is_past(process: ProgramProcess, changes: Collection[str]) -> bool:
+    """Whether *process* has read what is something else by now."""
+    read = {message.path for message in process.peek() if isinstance(message, protocol.FileRead)}
+    has_read = not (read.isdisjoint(changes) and process.loaded.keys().isdisjoint(changes))
+    return has_read or process.is_outdated

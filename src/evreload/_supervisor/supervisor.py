@@ -1,7 +1,9 @@
-"""Story two: a parent that watches, and the program as its child.
+"""Supervised mode: this process watches, and the program is its child.
 
-The loop's thread. The child may crash, hang, fork or be half-written: the parent is still there.
-It ties the other rooms together; only the command imports it.
+The program may crash, hang, fork or be half-written: the supervisor is still there.
+
+Runs in: the supervisor, on its loop's thread.
+Owns: the present run, the watcher, the kept sockets, and what the next run is passed.
 """
 
 from __future__ import annotations
@@ -11,35 +13,38 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from socket import socket
 
-from .._common import log as _console
-from .._common import process as _process
-from .._common import protocol as channel
-from .._common import startup as _origin
-from .._common.filestat import changed_since, forget_bytecode
-from .._common.protocol import Record
-from .._common.run_info import Handover
-from .._program.imports import source
-from .._program.kept_sockets import Shelf
-from .._settings import Options
-from .._watch.syntax_check import Broken
-from .._watch.watcher import Changes, Want
-from .lookout import Lookout
-from .message_reader import Reports
-from .process_tree import Guardian
-from .program_process import Run
-from .shutdown import Ending
-from .spare import Standby
+from .._common import protocol, startup
+from .._common.filestat import changed_since
+from .._common.log import STILL_RUNNING, WAITING, name_some, shorten
+from .._common.own_writes import OwnWrites
+from .._common.run_info import RunInfo
+from .._common.source import delete_bytecode, is_source, source_file
+from .._settings import Settings
+from .._watch.listener import Changes, WatchRequest
+from .._watch.owner_loop import AsyncioLoop
+from .._watch.syntax_check import SyntaxCheck
+from .._watch.watcher import FileWatcher
+from . import target, terminal
+from .life_cycle import Event, State
+from .message_reader import MessageReader
+from .parent_death import ParentDeathMonitor
+from .program_process import ProgramProcess
+from .shutdown import Shutdown
+from .socket_store import SocketStore
+from .spare import Spare
 
-STARTING = 2.0  # seconds after which a program that binds no socket counts as up
-CLAIMING = 2.0  # seconds the program has to bind another address after each one
-SERVING_ELSEWHERE = 10.0  # seconds it has for that after it has bound one that can't be kept
-STANDBY_DELAY = 0.2  # seconds; the program goes first
+START_TIME = 2.0  # seconds after which a program that binds no socket counts as up
+CLAIM_TIME = 2.0  # seconds the program has to claim another kept socket after each one
+CLAIM_TIME_OTHER = 10.0  # seconds it has after it has bound one that can't be kept
+SPARE_DELAY = 0.2  # seconds after which the spare is started: the program goes first
 INTERRUPTED = 128 + signal.SIGINT
-EVERYBODYS = 0.05  # seconds in which a signal that ended the program, and is meant for us, comes
-PRESSED_AGAIN = 0.5  # seconds; npm and others pass on at once a Ctrl-C that everybody got
+# Seconds in which a signal that ended the program comes for the supervisor, too, if it was sent to
+# the whole process group.
+GROUP_SIGNAL_WINDOW = 0.05
+SECOND_INTERRUPT_DELAY = 0.5  # seconds; npm and others pass on a Ctrl-C that the group got already
 
 logger = logging.getLogger("evreload")
 
@@ -47,57 +52,53 @@ logger = logging.getLogger("evreload")
 class Supervisor:
     """Runs the program, and runs it again."""
 
-    def __init__(self, options: Options, first: Run, guardian: Guardian) -> None:
-        self._options = options
-        self._run = first
-        self._directory = _origin.working_directory()
-        self._standby = Standby(
-            options, first, lambda wants: self._lookout.want(wants), self._protect
-        )
-        self._guardian = guardian
-        self._handover = Handover(0, (), first.since, {})
-        self._shelf = Shelf()
+    def __init__(
+        self, settings: Settings, first: ProgramProcess, monitor: ParentDeathMonitor
+    ) -> None:
+        self._settings = settings
+        self._process = first
+        self._monitor = monitor
+        self._directory = startup.working_directory()
+        self._script = target.script(settings.target)
+        self._spare = Spare(settings, first, self._request, self._protect)
+        self._run_info = RunInfo(0, (), first.started_ns, {})
+        self._sockets = SocketStore()
+        self._shutdown = Shutdown(settings, self._spared)
+        self._syntax_check = SyntaxCheck(self._is_code, shorten)
         self._changes: Changes = {}
-        self._task: asyncio.Task[None] | None = None
-        self._ending = Ending(options, self._spared)
-        self._starting: asyncio.TimerHandle | None = None
-        self._claiming: asyncio.TimerHandle | None = None
-        self._cause = 0.0  # when that happened which the next run is for; by time.monotonic
-        self._interrupted = 0.0  # when; by time.monotonic
+        self._restart_task: asyncio.Task[None] | None = None
+        self._start_timer: asyncio.TimerHandle | None = None
+        self._claim_timer: asyncio.TimerHandle | None = None
+        self._triggered_at = 0.0  # when the change came that the next run is for; time.monotonic
+        self._interrupted_at = 0.0  # by time.monotonic
 
     def run(self) -> int:
         """Supervise until the end; return the status to exit with."""
         status = asyncio.run(self._supervise(), debug=False)
-        self._run.close()
+        self._process.close()
         return status
 
     async def _supervise(self) -> int:
         loop = asyncio.get_running_loop()
         self._end: asyncio.Future[int] = loop.create_future()
         for number, handler in self._signal_handlers().items():
-            # As nohup has SIGHUP. But whoever ignores SIGCHLD is not told of the program's end.
-            if number not in _origin.IGNORED or number == signal.SIGCHLD:
+            # Ignored signals stay ignored, as SIGHUP under nohup, but not SIGCHLD.
+            if number not in startup.IGNORED_SIGNALS or number == signal.SIGCHLD:
                 loop.add_signal_handler(number, handler)
-        signal.pthread_sigmask(signal.SIG_SETMASK, _origin.MASK)
-        self._reports = Reports(
-            self._run,
-            self._heed,
-            self._serve,
-            is_urgent=lambda: self._ending.awaits_answer,
+        signal.pthread_sigmask(signal.SIG_SETMASK, startup.SIGNAL_MASK)
+        self._messages = MessageReader(
+            self._process,
+            self._handle,
+            self._serve_sockets,
+            is_urgent=lambda: self._shutdown.awaits_answer,
         )
-        self._lookout = Lookout(
-            self._options,
-            self._restart_for,
-            author=self._reports.author,
-            excused=lambda path, may_be_own: self._handover.excused(path, may_be_own=may_be_own),
-        )
-        self._broken = Broken(self._lookout.is_code)
-        self._lookout.begin(self._run)
-        self._attend(self._run)
+        self._watcher = FileWatcher(self._settings, self, AsyncioLoop())
+        self._watcher.start(self._user_requests(self._process))
+        self._attach(self._process)
         self._reap()  # it may have ended already
         status = await self._end
         await self._stop_everything(status)
-        self._lookout.end()
+        self._watcher.stop()
         return status
 
     def _signal_handlers(self) -> dict[int, Callable[[], None]]:
@@ -106,278 +107,329 @@ class Supervisor:
             signal.SIGINT: self._interrupt,
             signal.SIGTERM: lambda: self._finish(128 + signal.SIGTERM),
             signal.SIGHUP: lambda: self._finish(128 + signal.SIGHUP),
-            signal.SIGUSR1: lambda: self._restart_for({}),
+            signal.SIGUSR1: lambda: self.on_changes({}),
         }
 
-    # What the program tells
+    # The listener of the watcher
 
-    def _attend(self, run: Run) -> None:
-        self._protect()
-        self._reports.attend(run)
-        self._await_start(run)
-
-    def _await_start(self, run: Run) -> None:
-        """Take *run* for up after a while, whatever it does."""
-        if self._starting:
-            self._starting.cancel()
-        self._starting = asyncio.get_running_loop().call_later(STARTING, self._is_up, run)
-
-    def _heed(self, records: list[Record]) -> None:
-        run = self._run
-        wants: set[Want] = set()
-        serving_since = 0.0
-        for record in records:
-            run.heed(record)
-            if want := _wanted(record, run):
-                wants.add(want)
-            elif record[0] == channel.BOUND:
-                serving_since = serving_since or float(record[1])
-            elif record[0] == channel.MODULES:
-                if not self._end.done():
-                    self._standby.learn()
-            elif record[0] == channel.PREPARED:
-                lets_in = record[2] == channel.OPEN
-                self._ending.note_prepared(int(record[1]), record[3:], lets_in=lets_in)
-            elif record[0] == channel.HOLDS:
-                self._ending.note_holds()
-            elif record[0] == channel.RELOAD:
-                self._restart_for({})
-            elif record[0] == channel.RELOADING:
-                serving_since = 0.0
-                self._renew_in_place(run)
-        if wants:
-            self._lookout.want(wants)
-            if run.is_up:
-                self._standby.learn_later()
-        if serving_since:
-            self._is_serving(run, serving_since)
-
-    def _is_serving(self, run: Run, since: float) -> None:
-        if run.is_serving:
+    def on_changes(self, changes: Changes) -> None:
+        """Restart the program for *changes*, or without any, as for SIGUSR1."""
+        if self._end.done():
             return
-        run.is_serving = True
-        self._is_up(run)
-        if not self._claiming:  # none of those that can be kept
-            self._drop_unclaimed_in(SERVING_ELSEWHERE)
-        if self._handover.generation:
-            elapsed = since - run.cause
-            warm = " (warm)" if run.loaded else ""
+        self._changes = changes
+        self._triggered_at = self._watcher.triggered_at if changes else time.monotonic()
+        if self._restart_task is None or self._restart_task.done():
+            self._restart_task = asyncio.create_task(self._restart())
+
+    def on_watching(self) -> None:
+        """Do nothing: what the program writes counts once it is up."""
+
+    def may_continue(self) -> bool:
+        """Return True: the supervisor always watches."""
+        return True
+
+    def new_requests(self) -> Iterable[WatchRequest]:
+        """Return nothing: the program sends all its requests."""
+        return ()
+
+    def own_writes(self) -> OwnWrites:
+        """Return what the program has written itself, by all messages so far."""
+        return self._messages.own_writes()
+
+    def is_excused(self, path: str, *, may_be_own: bool) -> bool:
+        """Whether not to restart for *path*; see `RunInfo.is_excused`."""
+        return self._run_info.is_excused(path, may_be_own=may_be_own)
+
+    def _is_code(self, path: str) -> bool:
+        is_code = is_source(path) or path == self._script
+        return is_code and self._watcher.is_requested(path)
+
+    def _request(self, requests: set[WatchRequest]) -> None:
+        self._watcher.request_now(requests)
+
+    def _user_requests(self, process: ProgramProcess) -> list[WatchRequest]:
+        """Return the paths of --watch."""
+        return [
+            WatchRequest(path, process.started_ns, is_explicit=True)
+            for path in self._settings.watch
+        ]
+
+    # Messages from the program
+
+    def _attach(self, process: ProgramProcess) -> None:
+        self._protect()
+        self._messages.attach(process)
+        self._await_start(process)
+
+    def _await_start(self, process: ProgramProcess) -> None:
+        """Take *process* for up after a while, whatever it does."""
+        if self._start_timer:
+            self._start_timer.cancel()
+        loop = asyncio.get_running_loop()
+        self._start_timer = loop.call_later(START_TIME, self._on_start_timer, process)
+
+    def _on_start_timer(self, process: ProgramProcess) -> None:
+        if process.state is State.SPARE:  # on a slow machine: its first line has not run yet
+            self._await_start(process)
+        else:
+            self._on_up(process)
+
+    def _handle(self, messages: list[protocol.Message]) -> None:
+        process = self._process
+        bound_before = process.bound_at
+        requests: set[WatchRequest] = set()
+        for message in messages:
+            process.note(message)
+            match message:
+                case protocol.FileRead(path, read_ns):
+                    requests.add(WatchRequest(source_file(path), read_ns))
+                case protocol.WatchRequested(path, read_ns):
+                    requests.add(WatchRequest(path, read_ns, is_explicit=True))
+                case protocol.FailedIn(path):
+                    requests.add(WatchRequest(source_file(path), process.started_ns))
+                case protocol.ModulesListed():
+                    if not self._end.done():
+                        self._spare.learn()
+                case protocol.Drained():
+                    self._shutdown.on_drained(process, message)
+                case protocol.RestartRequested():
+                    self.on_changes({})
+                case protocol.RestartedInPlace():
+                    self._on_restart_in_place(process)
+        if requests:
+            self._watcher.request_now(requests)
+            if process.state is State.LIVING:
+                self._spare.learn_later()
+        if process.bound_at not in (None, bound_before):
+            self._on_serving(process, process.bound_at)
+
+    def _on_serving(self, process: ProgramProcess, since: float) -> None:
+        self._on_up(process)
+        if not self._claim_timer:  # it has bound none of those that can be kept
+            self._close_unclaimed_in(CLAIM_TIME_OTHER)
+        if self._run_info.generation:
+            elapsed = since - process.triggered_at
+            warm = " (warm)" if process.loaded else ""
             logger.info("serving again after %.0f ms%s", elapsed * 1000, warm)
 
-    def _is_up(self, run: Run) -> None:
-        if run.is_up:
-            return
-        run.is_up = True
-        run.is_complete = True
-        asyncio.get_running_loop().call_later(STANDBY_DELAY, self._stand_by, run)
-        # What it wrote as it ended is older than the end, though the clock of files be behind.
-        self._lookout.program_is_up(None if run.status is None else time.time_ns())
-        # Soon: what was told together with this is yet to be taken in.
-        asyncio.get_running_loop().call_soon(self._lookout.announce)
+    def _on_up(self, process: ProgramProcess) -> None:
+        if process.advance(Event.UP):
+            self._after_start(process)
 
-    def _serve(self, service: socket) -> None:
-        """Keep and hand out sockets; once no more are asked for, close those left over."""
-        if self._shelf.serve(service):
-            self._drop_unclaimed_in(CLAIMING)
+    def _after_start(self, process: ProgramProcess) -> None:
+        """Prepare the next run, and log what is watched: *process* is up, or has ended."""
+        loop = asyncio.get_running_loop()
+        loop.call_later(SPARE_DELAY, self._make_spare, process)
+        # What it wrote when it ended is older than its end, though the clock of files be behind.
+        self._watcher.program_is_up(None if process.status is None else time.time_ns())
+        # In the next turn: requests that came with this message have to be handled first.
+        loop.call_soon(self._watcher.announce)
 
-    def _drop_unclaimed_in(self, seconds: float) -> None:
-        self._stop_claiming()
-        self._claiming = asyncio.get_running_loop().call_later(seconds, self._drop_unclaimed)
+    def _serve_sockets(self, service: socket) -> None:
+        """Keep and hand out sockets; close those that the program does not claim in time."""
+        if self._sockets.serve(service):
+            self._close_unclaimed_in(CLAIM_TIME)
 
-    def _stop_claiming(self) -> None:
-        if self._claiming:
-            self._claiming.cancel()
-            self._claiming = None
+    def _close_unclaimed_in(self, seconds: float) -> None:
+        self._stop_claim_timer()
+        loop = asyncio.get_running_loop()
+        self._claim_timer = loop.call_later(seconds, self._close_unclaimed)
 
-    def _drop_unclaimed(self) -> None:
-        if self._run.status is None:
-            self._shelf.drop_unclaimed()
+    def _stop_claim_timer(self) -> None:
+        if self._claim_timer:
+            self._claim_timer.cancel()
+            self._claim_timer = None
+
+    def _close_unclaimed(self) -> None:
+        if self._process.is_running:
+            self._sockets.close_unclaimed()
 
     # The end of the program
 
     def _reap(self) -> None:
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, wait_status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if pid == 0:
                 return
-            self._ending.note_reaped()
-            if pid == self._guardian.pid:
-                self._guardian.replace()
+            self._shutdown.on_reaped()
+            if pid == self._monitor.pid:
+                self._monitor.replace()
                 self._protect()
-            exit_code = os.waitstatus_to_exitcode(status)
-            self._standby.note_exit(pid, exit_code)
-            if pid == self._run.pid and self._run.status is None:
-                self._run.status = exit_code
-                self._on_exit(self._run)
+            status = os.waitstatus_to_exitcode(wait_status)
+            self._spare.on_exit(pid, status)
+            if pid == self._process.pid and self._process.is_running:
+                self._on_exit(self._process, status)
 
-    def _on_exit(self, run: Run) -> None:
+    def _on_exit(self, process: ProgramProcess, status: int) -> None:
+        process.status = status
+        self._messages.read_all()  # what it sent before its end may still change its state
+        process.advance(Event.EXIT)
         self._protect()
-        self._reports.read_all()
-        _process.restore_terminal()
-        self._ending.note_exit()
-        if self._ending.is_under_way:
+        startup.restore_terminal()
+        self._shutdown.on_exit()
+        if process.exited_from is State.STOPPING:
             return
-        if run.loaded and run.ended_strangely:
-            self._distrust(run)
-        if run.status in (-signal.SIGINT, INTERRUPTED):
+        if process.loaded and process.ended_strangely:
+            self._distrust(process)
+        if process.status in (-signal.SIGINT, INTERRUPTED):
             self._finish(INTERRUPTED)
-        elif run.status == 0 and self._options.until_success:
+        elif process.status == 0 and self._settings.until_success:
             self._finish(0)
-        elif run.status == 0 and run.began_by_itself and not run.said_goodbye:
-            # It restarted by itself, then left by os._exit: under tornado.autoreload, in whose
-            # wrapper the program runs in one process, that ends it all.
+        elif process.status == 0 and process.restarts_in_place and not process.announced_exit:
+            # It restarted in place, then left by os._exit. Under the wrapper of
+            # tornado.autoreload, which runs the program in its own process, that ends it all.
             self._finish(0)
         else:
-            self._is_up(run)
-            run.is_complete = run.status == 0  # though it was up before it failed
-            asyncio.get_running_loop().call_later(EVERYBODYS, self._tell_of_end, run)
+            if not process.was_up:
+                self._after_start(process)
+            loop = asyncio.get_running_loop()
+            loop.call_later(GROUP_SIGNAL_WINDOW, self._log_end, process)
 
-    def _tell_of_end(self, run: Run) -> None:
-        if run is self._run and not self._end.done():
-            level = logging.INFO if run.status == 0 else logging.ERROR
-            logger.log(level, "%s; %s", run.describe_end(), _console.WAITING)
+    def _log_end(self, process: ProgramProcess) -> None:
+        if process is self._process and not self._end.done():
+            level = logging.INFO if process.status == 0 else logging.ERROR
+            logger.log(level, "%s; %s", process.describe_end(), WAITING)
 
-    def _distrust(self, run: Run) -> None:
-        self._standby.distrust()
-        if not run.has_begun:
-            self._restart_for({})
+    def _distrust(self, process: ProgramProcess) -> None:
+        self._spare.distrust()
+        if process.exited_from is State.SPARE:
+            self.on_changes({})
 
     def _interrupt(self) -> None:
-        """Ctrl-C: the program got it, too. Once more, and nobody is waited for."""
+        """Handle Ctrl-C, which the program got, too. A second one kills it."""
         now = time.monotonic()
-        if not self._interrupted:
-            self._interrupted = now
-        elif now - self._interrupted > PRESSED_AGAIN:
-            self._ending.kill(self._run)
+        if not self._interrupted_at:
+            self._interrupted_at = now
+        elif now - self._interrupted_at > SECOND_INTERRUPT_DELAY:
+            self._shutdown.kill(self._process)
         self._finish(INTERRUPTED)
 
     def _finish(self, status: int) -> None:
         if not self._end.done():
             self._end.set_result(status)
 
-    # From a change to the next run
+    # From changes to the next run
 
-    def _restart_for(self, changes: Changes) -> None:
-        if self._end.done():
-            return
-        self._changes = changes
-        self._cause = self._lookout.first_news if changes else time.monotonic()
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._replace())
-
-    async def _replace(self) -> None:
+    async def _restart(self) -> None:
+        """Replace the present run by the next one, unless the changes do not compile."""
         try:
-            await self._replace_if_sound()
+            changes: Changes | None = self._changes
+            while changes is not None:
+                if self._process.is_running:  # or there is nothing to protect
+                    changes = await self._syntax_check.wait_until_checked(
+                        lambda: self._changes, STILL_RUNNING
+                    )
+                if changes is None or not self._announce_restart(changes):
+                    return
+                self._messages.read()  # it may have asked just now for time to drain
+                if await self._shutdown.end(self._process, changes):
+                    if not self._end.done():
+                        self._start_next(changes)
+                    return
+                # A hook has ended the program. What changed meanwhile has not led to a restart.
+                changes = None if changes is self._changes else self._changes
         except OSError as error:
             logger.error("cannot start the program: %s; waiting for a change", error)
         except Exception:
             logger.exception("cannot start the program; waiting for a change")
 
-    async def _replace_if_sound(self) -> None:
-        considered: Changes | None = self._changes
-        if self._run.status is None:  # or there is nothing to protect
-            considered = await self._broken.sound(
-                lambda: self._changes, _console.KEPT, _console.shorten
-            )
-        if considered is None:
-            return
-        if reason := _process.interpreter_missing():
-            logger.error("cannot restart: %s; %s", reason, self._stance())
-            return
-        if self._options.clear:
-            _console.clear()
-        if considered:
-            names = _console.name_some(map(_console.shorten, considered))
-            logger.info("%s modified; restarting server", names)
+    def _announce_restart(self, changes: Changes) -> bool:
+        """Log what the restart is for; return False if it is impossible."""
+        if reason := startup.missing_interpreter():
+            stance = STILL_RUNNING if self._process.is_running else WAITING
+            logger.error("cannot restart: %s; %s", reason, stance)
+            return False
+        if self._settings.clear:
+            terminal.clear()
+        if changes:
+            logger.info("%s modified; restarting server", name_some(map(shorten, changes)))
         else:
             logger.info("restarting server")
-        self._reports.read()  # what it wishes before it is ended, it may have told just now
-        if not await self._ending.end(self._run, considered):
-            if considered is not self._changes:  # what came meanwhile has found us at work
-                await self._replace_if_sound()
-        elif not self._end.done():
-            self._begin(considered)
+        return True
 
-    def _stance(self) -> str:
-        running = self._run.status is None
-        return _console.KEPT if running else _console.WAITING
-
-    def _begin(self, changes: Changes) -> None:
-        if not _process.is_at(self._directory):  # another has its name: nobody is there yet
-            _process.go_to(self._directory)
-            self._standby.close()
-        since = time.time_ns()  # what is saved from here on, the next run may not know
-        stale = self._lookout.stale()
+    def _start_next(self, changes: Changes) -> None:
+        if not startup.is_working_directory(self._directory):  # it was replaced by another
+            startup.change_directory(self._directory)
+            self._spare.close()
+        started_ns = time.time_ns()  # what is saved from here on, the next run may not know
+        stale = self._watcher.stale()
         outdated = {**changes, **stale}
-        forget_bytecode(outdated)
-        run = self._standby.take(outdated)
+        delete_bytecode(outdated)
+        process = self._spare.take(outdated)
         saved = {path: now for path, now in stale.items() if now}
-        told = self._next_generation({**changes, **saved}, since, most=run.most_told)
-        _process.rewind_input()
+        run_info = self._next_run_info({**changes, **saved}, started_ns, process.max_message)
+        startup.rewind_input()
         try:
-            run.go(self._options.grace, told, since=since)
+            process.release(
+                protocol.Release(
+                    self._settings.grace,
+                    started_ns,
+                    run_info,
+                    keep_sockets=self._settings.keep_sockets,
+                    lists_modules=self._settings.warm,
+                )
+            )
         except OSError:
-            run.close()
+            process.close()
             raise
-        run.cause = self._cause
-        before, self._run = self._run, run
-        self._attend(run)
+        process.triggered_at = self._triggered_at
+        before, self._process = self._process, process
+        self._attach(process)
         before.close()
-        self._ending.begin_run()
-        self._lookout.begin_run(run, stale, was_complete=before.is_complete)
+        self._shutdown.begin_run()
+        self._begin_watching_run(process, stale, was_complete=before.has_requested_all)
+
+    def _next_run_info(self, changes: Iterable[str], started_ns: int, limit: int) -> str:
+        """Go on to the next generation; return what its run is passed, in *limit* characters."""
+        self._run_info, text = self._run_info.next_run(
+            changes, owner=os.getpid(), started_ns=started_ns, limit=limit
+        )
+        self._stop_claim_timer()
+        self._sockets.begin_run()
+        return text
+
+    def _on_restart_in_place(self, process: ProgramProcess) -> None:
+        """Go on to the next generation, as the program has done itself a moment ago."""
+        logger.info("restarting server")
+        was_complete = process.has_requested_all
+        process.advance(Event.RESTARTED_IN_PLACE)
+        process.triggered_at = time.monotonic()
+        self._await_start(process)
+        stale = self._watcher.stale()
+        late = changed_since(process.started_ns, stale)  # it may have read these, or not
+        self._next_run_info((), process.started_ns, process.max_message)
+        known = {path: stale[path] for path in stale if path not in late}
+        self._begin_watching_run(process, known, was_complete=was_complete)
+        self._watcher.look_at(late)
+
+    def _begin_watching_run(
+        self, process: ProgramProcess, stale: Changes, *, was_complete: bool
+    ) -> None:
+        self._watcher.begin_run(
+            stale, process.loaded, self._user_requests(process), was_complete=was_complete
+        )
 
     def _protect(self) -> None:
-        program = [self._run.pid] if self._run.status is None else []
-        self._guardian.protect(*program, *self._spared() - {self._guardian.pid})
+        program = [self._process.pid] if self._process.is_running else []
+        self._monitor.protect(*program, *self._spared() - {self._monitor.pid})
 
     def _spared(self) -> set[int]:
-        return {self._guardian.pid, *self._standby.pids}
+        """Return the descendants of this process that are not of the program."""
+        return {self._monitor.pid, *self._spare.pids}
 
-    def _stand_by(self, run: Run) -> None:
-        if run is self._run and not self._end.done():
-            self._standby.make_ready()
-
-    def _next_generation(self, changes: Changes, since: int, most: int) -> str:
-        """Begin another generation; return what to tell it, in at *most* so many characters."""
-        told = self._handover.pass_on(changes, owner=os.getpid(), since=since, most=most)
-        self._handover = Handover.parse(told)
-        self._stop_claiming()
-        self._shelf.begin_run()
-        return told
-
-    def _renew_in_place(self, run: Run) -> None:
-        """Begin another generation, as the program has by itself, a moment ago."""
-        logger.info("restarting server")
-        run.cause = time.monotonic()
-        self._await_start(run)
-        stale = self._lookout.stale()
-        late = changed_since(run.since, stale)  # after that it may have read them, or not
-        self._next_generation({}, run.since, most=run.most_told)
-        known = {path: stale[path] for path in stale if path not in late}
-        self._lookout.begin_run(run, known, was_complete=run.is_complete)
-        run.is_complete = False
-        self._lookout.look_at(late)
+    def _make_spare(self, process: ProgramProcess) -> None:
+        if process is self._process and not self._end.done():
+            self._spare.make_ready()
 
     async def _stop_everything(self, status: int) -> None:
-        if self._task:
-            self._task.cancel()
-        self._standby.close()
-        if status == INTERRUPTED and self._run.status is None:
-            await self._ending.await_interrupted(self._run)
-        await self._ending.stop(self._run)
-        self._shelf.close()
-        self._guardian.dismiss()
-
-
-def _wanted(record: Record, run: Run) -> Want | None:
-    kind, *words = record
-    if kind == channel.FILE:
-        return Want(source(words[1]), int(words[0]))
-    if kind == channel.WATCH:
-        return Want(words[1], int(words[0]), explicit=True)
-    if kind == channel.FAILED:
-        return Want(source(words[0]), run.since)
-    return None
+        if self._restart_task:
+            self._restart_task.cancel()
+        self._spare.close()
+        if status == INTERRUPTED and self._process.is_running:
+            await self._shutdown.await_interrupted(self._process)
+        await self._shutdown.stop(self._process)
+        self._sockets.close()
+        self._monitor.end()

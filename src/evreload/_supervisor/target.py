@@ -1,7 +1,10 @@
-"""What the command is to run: whether that is there, and whether it restarts by itself, too.
+"""What the command is to run: whether it exists, and whether it has a reloader of its own.
 
-The main thread. What is not there is bad input; what is there but broken is run, and waited for.
-Nothing of it is imported.
+A target that does not exist is a usage error. A target that exists but is broken is run, and its
+fix is waited for. Nothing of it is imported here.
+
+Runs in: the supervisor, on its main thread, while the program's interpreter starts.
+Owns: nothing.
 """
 
 from __future__ import annotations
@@ -11,42 +14,42 @@ import os
 import sys
 from collections.abc import Sequence
 
-from .._program.imports import absolute
+from .._common.paths import absolute
 
-# Those that have a reloader of their own, by what turns it on.
-BY_OPTION = ("granian", "gunicorn", "hypercorn", "uvicorn")  # --reload
-BY_MODE = ("flask", "quart")  # run --debug
+# Servers with a reloader of their own, by what turns it on.
+RELOAD_OPTION = ("granian", "gunicorn", "hypercorn", "uvicorn")  # --reload
+RUN_DEBUG = ("flask", "quart")  # run --debug
 DJANGO = ("django", "django-admin", "manage.py")
 
 
-class BadInput(Exception):
-    """Something the user gave is wrong; the message says what, and what to do."""
+class UsageError(Exception):
+    """The command line or pyproject.toml is wrong; the message says what, and what to do."""
 
 
 def check(target: list[str]) -> None:
-    """Raise BadInput if there is nothing of the name of *target*; nothing of it is run."""
+    """Raise UsageError if *target* does not exist."""
     if target[0] == "-m":
         _check_module(target[1])
         return
     path = target[0]
     if not os.path.exists(path):
-        raise BadInput(f"there is no script {path!r}; to run a module, give its name after -m")
+        raise UsageError(f"there is no script {path!r}; to run a module, give its name after -m")
     if os.path.isdir(path) and not any(
         os.path.isfile(os.path.join(path, "__main__" + ending)) for ending in (".py", ".pyc")
     ):
-        raise BadInput(f"the directory {path!r} has no __main__.py to run")
+        raise UsageError(f"the directory {path!r} has no __main__.py to run")
     if not os.access(path, os.R_OK):
-        raise BadInput(f"the script {path!r} may not be read")
+        raise UsageError(f"the script {path!r} may not be read")
 
 
-def rival(target: list[str]) -> str | None:
-    """Return how to turn off the reloader that *target* itself turns on, if it does."""
+def reloader_remedy(target: list[str]) -> str | None:
+    """Return how to turn off the reloader that *target* turns on itself, if it does."""
     name, *words = target[1:] if target[0] == "-m" else target
     name = os.path.basename(name)
     options = {*words[: words.index("--")]} if "--" in words else {*words}
     is_run = "run" in words and words[words.index("run") - 1] not in ("-A", "--app")
-    is_debugged = name in BY_MODE and is_run and "--debug" in options
-    if name in BY_OPTION and "--reload" in options:
+    is_debugged = name in RUN_DEBUG and is_run and "--debug" in options
+    if name in RELOAD_OPTION and "--reload" in options:
         return "leave out --reload"
     if name in DJANGO and words[:1] == ["runserver"] and "--noreload" not in options:
         return "add --noreload"
@@ -73,12 +76,12 @@ def _check_module(name: str) -> None:
         if spec is None and above and _extends_its_path(above):
             return  # only the package itself knows where to look
         if spec is None:
-            raise BadInput(f"there is no module {name!r} to run from {os.getcwd()}")
+            raise UsageError(f"there is no module {name!r} to run from {os.getcwd()}")
         where = spec.submodule_search_locations
         if where is None and count < len(parts):
-            raise BadInput(f"there is no module {name!r} to run: {spec.name!r} is not a package")
+            raise UsageError(f"there is no module {name!r} to run: {spec.name!r} is not a package")
     if where is not None and _find(name + ".__main__", where) is None:
-        raise BadInput(f"the package {name!r} has no __main__.py to run")
+        raise UsageError(f"the package {name!r} has no __main__.py to run")
 
 
 def _extends_its_path(package: importlib.machinery.ModuleSpec) -> bool:

@@ -1,1 +1,0 @@
-"""Answer two: which of it has changed, by events or by polling."""

@@ -1,4 +1,10 @@
-"""Whether git is at work on some files: it holds a lock while it rewrites them."""
+"""Whether git is at work on some files: it holds a lock while it rewrites them.
+
+See https://git-scm.com/docs/api-lockfile
+
+Runs in: the supervisor and the program, on the thread of their loop.
+Owns: nothing but a cache of where repositories are.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +13,11 @@ import os
 import time
 from collections.abc import Iterable
 
-LEFT_BEHIND = 60.0  # seconds after which a lock is that of a git that crashed, or waits for someone
+MAX_LOCK_AGE = 60.0  # seconds; an older lock is that of a git that crashed, or waits for input
 
 
-def at_work(paths: Iterable[str]) -> bool:
-    """Return whether a git operation is under way in the repository of any of *paths*."""
+def is_held(paths: Iterable[str]) -> bool:
+    """Whether git holds the lock of the repository that any of *paths* is in."""
     directories = {os.path.dirname(path) for path in paths}
     repositories = {git for directory in directories if (git := _repository(directory))}
     return any(map(_is_locked, repositories))
@@ -19,7 +25,7 @@ def at_work(paths: Iterable[str]) -> bool:
 
 def _is_locked(git: str) -> bool:
     try:
-        return time.time() - os.stat(os.path.join(git, "index.lock")).st_mtime < LEFT_BEHIND
+        return time.time() - os.stat(os.path.join(git, "index.lock")).st_mtime < MAX_LOCK_AGE
     except OSError:
         return False
 
@@ -31,15 +37,15 @@ def _repository(directory: str) -> str | None:
         git = os.path.join(directory, ".git")
         if os.path.isdir(git):
             return git
-        if os.path.isfile(git):  # a worktree or submodule: it says where
-            return _pointed_to(git)
+        if os.path.isfile(git):  # of a worktree or submodule: it holds the path
+            return _linked_directory(git)
         parent = os.path.dirname(directory)
         if parent == directory:
             return None
         directory = parent
 
 
-def _pointed_to(file: str) -> str | None:
+def _linked_directory(file: str) -> str | None:
     try:
         with open(file, errors="surrogateescape") as stream:
             target = stream.read().removeprefix("gitdir:").strip()

@@ -1,8 +1,10 @@
-"""Which paths do not matter.
+"""Which paths do not matter: by default in a watched directory, and by the user's globs anywhere.
 
-The owner's thread. In a watched directory version control's folders, bytecode, the caches of
-checkers and the temporary files of editors don't; what else, there or among the imported, is for
-the user to say.
+By default these are the directories of version control, bytecode, the caches of checkers, and the
+temporary files of editors.
+
+Runs in: the supervisor and the program, on the thread that owns the watcher.
+Owns: nothing.
 """
 
 from __future__ import annotations
@@ -12,9 +14,9 @@ import re
 from collections.abc import Callable, Iterable
 from fnmatch import translate
 
-FOLDERS = frozenset(
+DIRECTORIES = frozenset(
     {".git", ".hg", ".svn", ".bzr", "_darcs", "CVS", ".jj"}
-    # A checker that is run again for what it has written itself would never come to an end.
+    # A checker that runs again because of what it has written itself would never stop.
     | {"__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".hypothesis"}
 )
 
@@ -40,26 +42,26 @@ TEMPORARY = (
 
 _temporary = re.compile("|".join(map(translate, TEMPORARY)))
 
-Ignored = Callable[[str], "str | None"]
+IgnoreRule = Callable[[str], "str | None"]
 
 
 def by_default(path: str) -> str | None:
-    """Return the rule by which an entry of a watched directory does not matter, or None."""
+    """Return the rule by which *path*, in a watched directory, does not matter; None if it does."""
     name = os.path.basename(path)
-    if name in FOLDERS:
+    if name in DIRECTORIES:
         return name + os.sep
     if _temporary.match(name):
         return "temporary files of editors"
     return None
 
 
-def by_globs(globs: Iterable[str]) -> Ignored:
-    """Return a function that tells by which of *globs* a path does not matter.
+def by_globs(globs: Iterable[str]) -> IgnoreRule:
+    """Return a function that returns the glob by which a path does not matter, or None.
 
     A glob without a slash is matched against each part of the path; one with a slash against the
     whole absolute path, or its end.
     """
-    rules = [(glob, _spread(glob)) for glob in globs]
+    rules = [(glob, _to_whole_path(glob)) for glob in globs]
     parts = [(glob, _compiled(spread)) for glob, spread in rules if os.sep not in spread]
     wholes = [(glob, _compiled(spread)) for glob, spread in rules if os.sep in spread]
 
@@ -79,7 +81,7 @@ def _compiled(glob: str) -> re.Pattern[str]:
     return re.compile(translate(glob))
 
 
-def _spread(glob: str) -> str:
+def _to_whole_path(glob: str) -> str:
     glob = glob.rstrip(os.sep)
     if os.sep not in glob or os.path.isabs(glob):
         return glob

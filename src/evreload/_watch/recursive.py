@@ -1,6 +1,9 @@
-"""What lies in the directories that are wanted with all there is in them.
+"""What lies in the directories that are watched with everything below them.
 
-The owner's thread. All that is in them goes by its real path, by which the observers tell of it.
+All paths in it are real paths, by which the observers report events.
+
+Runs in: the supervisor and the program, on the thread that owns the watcher.
+Owns: the set of paths below watched directories, and since when each is watched.
 """
 
 from __future__ import annotations
@@ -8,45 +11,45 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from .ignore import Ignored
+from .ignore import IgnoreRule
 
-NEW = 0  # nanoseconds since the epoch: older than whatever the program knows
+NEW_NS = 0  # nanoseconds since the epoch: earlier than anything the program has read
 
 
-class Trees:
-    """Knows what is in each tree, and since when it is wanted, but for what is *left_out*."""
+class RecursiveDirs:
+    """Knows all paths below the watched directories, except those that *is_left_out* names."""
 
-    def __init__(self, left_out: Ignored) -> None:
-        self._left_out = left_out
-        self._since: dict[str, int] = {}
+    def __init__(self, is_left_out: IgnoreRule) -> None:
+        self._is_left_out = is_left_out
+        self._since_ns: dict[str, int] = {}
         self._scanned: set[str] = set()  # directories whose entries are all known
-        self._open: set[str] = set()  # these, by their real paths
-        self._tops: set[tuple[str, str]] = set()  # the names of trees, and where these lead
+        self._open: set[str] = set()  # the same, by their real paths
+        self._tops: set[tuple[str, str]] = set()  # requested directories, and their real paths
 
     def __contains__(self, path: str) -> bool:
-        return path in self._since
+        return path in self._since_ns
 
-    def since(self, path: str) -> int:
-        """Return since when *path* is wanted; NEW if it has come into a tree."""
-        return self._since[path]
+    def since_ns(self, path: str) -> int:
+        """Return since when *path* is watched; NEW_NS if it has appeared later."""
+        return self._since_ns[path]
 
     def is_scanned(self, directory: str) -> bool:
-        """Whether all that is in *directory* is known."""
+        """Whether all entries of *directory* are known."""
         return directory in self._scanned
 
     def is_open(self, directory: str) -> bool:
-        """Whether all that appears in *directory*, by its real path, is wanted."""
+        """Whether all that appears in *directory*, a real path, is watched."""
         return directory in self._open
 
-    def enter(self, path: str) -> None:
-        """Take in what has appeared in a tree: the program does not know it."""
-        self._since[path] = NEW
+    def add_new(self, path: str) -> None:
+        """Add what has appeared in a watched directory: the program does not know it."""
+        self._since_ns[path] = NEW_NS
 
-    def scan(self, directory: str, real: str | None, since: int, *, is_top: bool) -> list[str]:
-        """Take in all that is in *directory*, and return it, but for what was known.
+    def scan(self, directory: str, real: str | None, since_ns: int, *, is_top: bool) -> list[str]:
+        """Add all entries of *directory*; return those that were not known.
 
-        It is wanted *since* then, or new if the directory was scanned before. *real* is where
-        the directory really is, if it is there.
+        They are watched since *since_ns*, or new if the directory was scanned before. *real* is
+        the real path of the directory, if it exists.
         """
         if real:
             self._open.add(real)
@@ -55,31 +58,36 @@ class Trees:
         try:
             paths = [entry.path for entry in os.scandir(real)] if real else []
         except OSError:
-            return []  # unreadable, which was said when it was armed; or just gone
-        found = [path for path in paths if path not in self._since and not self._left_out(path)]
-        self._since.update(dict.fromkeys(found, NEW if directory in self._scanned else since))
+            return []  # unreadable, which add_watch has reported; or just removed
+        unknown = (path for path in paths if path not in self._since_ns)
+        found = [path for path in unknown if not self._is_left_out(path)]
+        first_ns = NEW_NS if directory in self._scanned else since_ns
+        self._since_ns.update(dict.fromkeys(found, first_ns))
         self._scanned.add(directory)
         return found
 
-    def forget(self, path: str) -> None:
-        """Forget what is gone: should it come again, it is new."""
-        del self._since[path]
+    def remove(self, path: str) -> None:
+        """Forget what was removed: if it appears again, it is new."""
+        del self._since_ns[path]
         self._scanned.discard(path)
         self._open.discard(path)
 
-    def leave_all_but(self, names: Iterable[str]) -> list[str]:
-        """Forget what lies in no tree of these *names*, or lay where one led; return all that."""
+    def keep_only(self, names: Iterable[str]) -> list[str]:
+        """Forget what lies below none of the directories *names*; return those paths.
+
+        That is also what lies where a symbolic link among *names* led before.
+        """
         tops = {(name, os.path.realpath(name)) for name in names}
         gone = self._tops - tops
         if not gone:
             return []
         self._tops &= tops
         kept = tuple(os.path.join(real, "") for _, real in self._tops)
-        left = [path for path in self._since if not path.startswith(kept)]
+        left = [path for path in self._since_ns if not path.startswith(kept)]
         for path in left:
-            self.forget(path)
-        # One that lies in another is a part of that, as before, unless it is a link.
-        still_open = self._since.keys() | {real for _, real in self._tops}
+            self.remove(path)
+        # A directory below another one stays a part of that, unless it is a link.
+        still_open = self._since_ns.keys() | {real for _, real in self._tops}
         self._open -= {real for _, real in gone} - still_open
-        self._scanned -= {name for name, real in gone if name != real or name not in self._since}
-        return [*left, *({name for name, _ in gone} - self._since.keys())]
+        self._scanned -= {name for name, real in gone if name != real or name not in self._since_ns}
+        return [*left, *({name for name, _ in gone} - self._since_ns.keys())]

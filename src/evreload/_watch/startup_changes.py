@@ -1,69 +1,67 @@
-"""Whether what seems to have changed is news to the program.
+"""Whether a change made while the program started is one that it does not know.
 
-The owner's thread. What changed before it was watched, or as the program started, the program
-may have read as it is, or have written itself, and would only write it again.
+What changed before it was watched, or while the program started, the program may have read as it
+is now; or it may have written it itself, and would only write it again after a restart.
+
+Runs in: the supervisor and the program, on the thread that owns the watcher.
+Owns: since when the run counts as started, and what was in doubt then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from .._common.filestat import Fingerprint, Status, file_time
-from .._common.own_writes import Author
+from .listener import WatchListener
 
 
-class Suspects:
-    """Files of which it is not certain that they are news.
+class StartupChanges:
+    """Files of which it is in doubt whether the program knows their content."""
 
-    *author* returns what is known of the program's own writing. *excused* decides, and is told
-    whether the change may be the program's own.
-    """
-
-    def __init__(self, author: Callable[[], Author], excused: Callable[[str, bool], bool]) -> None:
-        self._author = author
-        self._excused = excused
-        self._seen: dict[str, Fingerprint | None] = {}  # before they were watched, as seen then
-        self._unsettled: set[str] = set()  # when the program was up
-        self._up: int | None = None  # when that was; nanoseconds since the epoch
-        self.began = file_time()  # when the run did
+    def __init__(self, listener: WatchListener) -> None:
+        self._listener = listener
+        self._seen: dict[str, Fingerprint | None] = {}  # what was found when the watch was added
+        self._unsettled: set[str] = set()  # changed, but not delivered, when the program was up
+        self._up_ns: int | None = None  # since when the program is up; nanoseconds since the epoch
+        self.began_ns = file_time()  # when the run began
 
     def begin_run(self) -> None:
         """Begin anew, with a run that has read everything as it is now."""
         self._seen.clear()
         self._unsettled.clear()
-        self._up = None
-        self.began = file_time()
+        self._up_ns = None
+        self.began_ns = file_time()
 
     def add(self, path: str, now: Fingerprint | None) -> None:
-        """Suspect *path*: it may have become what it is *now* before it was watched."""
+        """Doubt *path*: it may have become what it is *now* before it was watched."""
         self._seen[path] = now
 
-    def program_is_up(self, at: int | None, unsettled: set[str]) -> None:
-        """Suspect nothing that changes from now on, or *at* some time, but what is *unsettled*."""
-        if self._up is None:
-            self._up = file_time() if at is None else at
+    def program_is_up(self, at_ns: int | None, unsettled: set[str]) -> None:
+        """Doubt nothing that changes from now on, or since *at_ns*, but what is *unsettled*."""
+        if self._up_ns is None:
+            self._up_ns = file_time() if at_ns is None else at_ns
             self._unsettled = unsettled
 
-    def have_settled(self) -> None:
-        """Suspect no more what was unsettled: it has been judged."""
+    def settle(self) -> None:
+        """Doubt no more what was unsettled: it has been judged."""
         self._unsettled.clear()
 
-    def is_made(self, path: str, here: Status) -> bool:
-        """Whether the program has itself made *path* as it is, and runs it."""
-        return self._author().has_made(path, here.ctime_ns)
+    def is_own_code(self, path: str, here: Status) -> bool:
+        """Whether the program wrote the present content of *path* itself, and runs it."""
+        return self._listener.own_writes().wrote_and_read(path, here.ctime_ns)
 
     def is_excused(self, path: str, here: Status | None) -> bool:
-        """Whether to do nothing about *path*, since it is no news after all."""
+        """Whether not to restart for *path*, since the program knows its content."""
         if not self._is_early(path, here):
             return False
-        may_be_own = self._author().may_have_written(path)
-        # What was seen to change, and is somebody else's, the program has not read as it is.
-        return (may_be_own or path in self._seen) and self._excused(path, may_be_own)
+        may_be_own = self._listener.own_writes().may_have_written(path)
+        # If the change was seen, and is not the program's, the program has not read the result.
+        in_doubt = may_be_own or path in self._seen
+        return in_doubt and self._listener.is_excused(path, may_be_own=may_be_own)
 
     def _is_early(self, path: str, here: Status | None) -> bool:
         if here is None:
             return path in self._unsettled
         if self._seen.get(path) == here.fingerprint:
             return True
-        # Told late, that is. What is older was moved here, or linked to, who knows when.
-        return self.began <= here.ctime_ns and (self._up is None or here.ctime_ns < self._up)
+        # If its event came late. An older file was moved or linked here, at an unknown time.
+        is_up = self._up_ns is not None and here.ctime_ns >= self._up_ns
+        return self.began_ns <= here.ctime_ns and not is_up

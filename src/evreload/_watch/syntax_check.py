@@ -1,70 +1,90 @@
-"""Whether what changed compiles, and how to say that it does not.
+"""Whether the changed source files compile, before a program that works is stopped for them.
 
-The loop's thread. Both stories ask before they let go of a program that works.
+Runs in: the supervisor and the program, on the thread of their loop.
+Owns: which errors were logged already.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import warnings
 from collections.abc import Callable
 
-from .._common.filestat import compile_error
 from .._common.log import name_some
-from .watcher import Changes
+from .listener import Changes
 
 logger = logging.getLogger("evreload")
 
 
-class Broken:
-    """Remembers what was said of which file, so as not to say it again.
+class SyntaxCheck:
+    """Compiles changed files, and logs each error once.
 
-    *is_code* tells whether the program runs a file as Python source: what merely lies in a
-    watched directory, as samples for tests do, may be as broken as it likes.
+    *is_code* tells whether the program runs a file as Python source: a file that merely lies in a
+    watched directory, such as a sample for tests, need not compile. *shorten* returns how to show
+    a path.
     """
 
-    def __init__(self, is_code: Callable[[str], bool]) -> None:
+    def __init__(self, is_code: Callable[[str], bool], shorten: Callable[[str], str] = str) -> None:
         self._is_code = is_code
-        self._told: Changes = {}
-        self._considered: Changes = {}
+        self._shorten = shorten
+        self._broken: Changes = {}  # what did not compile the last time
+        self._checked: Changes = {}
 
-    async def sound(
-        self,
-        current: Callable[[], Changes],
-        consequence: str,
-        name: Callable[[str], str] = str,
+    async def wait_until_checked(
+        self, latest: Callable[[], Changes], stance: str
     ) -> Changes | None:
-        """Return the *current* changes once they all compile; None if some don't.
+        """Return the *latest* changes if they all compile; None if some do not.
 
-        Log why, with the *consequence*; *name* tells how to call a path there. More may change
-        meanwhile, hence the function.
+        More may change meanwhile, hence the function. An error is logged with *stance*, which says
+        what the program does now.
         """
-        considered: Changes | None = None
-        while considered is not current():
-            considered = current()
-            if await self._check(considered, consequence, name) and considered is current():
+        checked: Changes | None = None
+        while checked is not latest():
+            checked = latest()
+            if await self._find_errors(checked, stance) and checked is latest():
                 return None
-        return considered
+        return checked
 
-    async def _check(self, changes: Changes, consequence: str, name: Callable[[str], str]) -> bool:
+    async def _find_errors(self, changes: Changes, stance: str) -> bool:
         errors = []
         for path, fingerprint in changes.items():
             if fingerprint and self._is_code(path) and (error := compile_error(path)):
                 errors.append((path, error))
-            await asyncio.sleep(0)  # one file at a time: the old program goes on serving
-        new = [(path, error) for path, error in errors if self._told.get(path) != changes[path]]
+            await asyncio.sleep(0)  # one file at a time: the program goes on serving
+        new = [(path, error) for path, error in errors if self._broken.get(path) != changes[path]]
         for path, error in new:
-            logger.error("%s; %s", describe(name(path), error), consequence)
-        if errors and not new and changes != self._considered:
-            names = name_some(name(path) for path, _ in errors)
-            logger.error("%s still does not compile; %s", names, consequence)
-        self._told = {path: changes[path] for path, _ in errors}
-        self._considered = changes
+            logger.error("%s; %s", describe(self._shorten(path), error), stance)
+        if errors and not new and changes != self._checked:
+            names = name_some(self._shorten(path) for path, _ in errors)
+            logger.error("%s still does not compile; %s", names, stance)
+        self._broken = {path: changes[path] for path, _ in errors}
+        self._checked = changes
         return bool(errors)
 
 
+def compile_error(path: str) -> SyntaxError | ValueError | None:
+    """Return why the source file *path* does not compile, or None if it does.
+
+    A file that cannot be read any more has no error.
+    """
+    try:
+        with open(path, "rb") as file:
+            source = file.read()
+    except OSError:
+        return None
+    try:
+        with warnings.catch_warnings(action="ignore"):  # the program's own import will warn
+            compile(source, path, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError) as error:  # ValueError: a NUL in the source, before 3.12
+        return error
+    except (RecursionError, MemoryError):  # too deeply nested for this process: let it run
+        return None
+    return None
+
+
 def describe(path: str, error: SyntaxError | ValueError) -> str:
-    """Say in one line what keeps *path* from compiling."""
+    """Return one line that says what keeps *path* from compiling."""
     line = getattr(error, "lineno", None)
     place = f"{path}:{line}" if line else path
     return f"{place}: {type(error).__name__}: {getattr(error, 'msg', None) or error}"

@@ -1,7 +1,10 @@
 """Which file systems deliver no events.
 
-A change made on another machine, or on the other side of a virtual machine's border, never
-passes this kernel. Read from Linux's mountinfo; see proc_pid_mountinfo(5).
+A change made on another machine, or on the other side of a virtual machine, never passes this
+kernel. It is read from Linux's mountinfo; see proc_pid_mountinfo(5).
+
+Runs in: the supervisor and the program; on the thread that starts the observers.
+Owns: nothing.
 """
 
 from __future__ import annotations
@@ -34,10 +37,11 @@ REMOTE = {
     "virtiofs",
     "vmhgfs",
 }
-# Of FUSE, these: nobody changes a disk of our own, or the layers of a container, beneath it.
-LOCAL = {"fuseblk", "fuse.fuse-overlayfs"}
-# Every container has these, mounted by itself.
-USUAL = {"/etc/hostname", "/etc/hosts", "/etc/resolv.conf"}
+# Of FUSE, these deliver events: all changes of a local disk, or of the layers of a container, pass
+# through them.
+LOCAL_FUSE = {"fuseblk", "fuse.fuse-overlayfs"}
+# Every container has these, each mounted by itself.
+CONTAINER_FILES = {"/etc/hostname", "/etc/hosts", "/etc/resolv.conf"}
 
 
 class Mounts:
@@ -54,16 +58,16 @@ class Mounts:
                 return None
             directory = parent
         kind = self._types[directory]
-        is_silent = kind in REMOTE or (kind.startswith("fuse") and kind not in LOCAL)
+        is_silent = kind in REMOTE or (kind.startswith("fuse") and kind not in LOCAL_FUSE)
         return kind if is_silent else None
 
-    def may_be_afar(self, path: str) -> bool:
-        """Whether the clock of another machine may stamp *path*, as far as is known."""
+    def may_be_remote(self, path: str) -> bool:
+        """Whether the clock of another machine may stamp *path*; True if that is not known."""
         return not self._types or self.silent(os.path.realpath(path)) is not None
 
     def file_in(self, directory: str) -> str | None:
-        """Return a file in *directory* that is mounted by itself: events go to where it is from."""
-        for path in self._types.keys() - USUAL:
+        """Return a file in *directory* that is mounted by itself: its events occur elsewhere."""
+        for path in self._types.keys() - CONTAINER_FILES:
             if os.path.dirname(path) == directory and os.path.isfile(path):
                 return path
         return None
@@ -79,7 +83,7 @@ def read() -> Mounts:
 
 
 def _parse(line: str) -> tuple[str, str]:
-    # Only spaces, tabs and line feeds are escaped in it, not what else Python takes for space.
+    # Only spaces, tabs and line feeds are escaped in it, not all that Python takes for space.
     before, _, after = line.partition(" - ")
     return _unescape(before.split(" ")[4]), after.split(" ")[0]
 

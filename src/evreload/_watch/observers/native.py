@@ -1,12 +1,15 @@
-"""macOS, Windows, BSD: watchdog's public Observer on few recursive roots, filtered.
+"""macOS, Windows, BSD: watchdog's public Observer on a few recursive roots, with a filter.
 
-Their systems watch whole trees at no cost. Not run on those systems by the project's own tests.
+These systems watch whole trees at no cost. The project's tests do not run on them.
+
+Runs in: the program (on Windows and macOS), or the supervisor (on macOS); watches are added on
+the thread that owns the watcher, events are reported on watchdog's thread.
+Owns: the Observer, and its roots.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
 
 from watchdog.events import (
     EVENT_TYPE_CLOSED_NO_WRITE,
@@ -18,53 +21,54 @@ from watchdog.events import (
 from watchdog.observers import Observer
 from watchdog.observers.api import ObservedWatch
 
-from . import News
+from .base import Entries, FileEvent, OnEvent
 
 READS = {EVENT_TYPE_OPENED, EVENT_TYPE_CLOSED_NO_WRITE}
-TIMEOUT = 0.05  # seconds; on Windows watchdog delivers after so much quiet
+QUIET_TIME = 0.05  # seconds; on Windows, watchdog reports events after this time without any
 
 
-class Native(FileSystemEventHandler):
-    """Arm and disarm directories; `dispatch` runs on watchdog's thread.
+class NativeObserver(FileSystemEventHandler):
+    """Watches directories; `dispatch` runs on watchdog's thread.
 
-    Ancestors that hold nothing wanted are not watched here: a recursive root above them all
-    would report the whole disk. *died* is never called: this Observer cannot tell.
+    Ancestors in which no name matters are not watched: a recursive root above them all would
+    report the whole disk.
     """
 
     name = "events"
 
     def __init__(
         self,
-        tell: Callable[[News], object],
-        entries: Mapping[str, set[str] | None],
-        died: Callable[[], object],
+        on_event: OnEvent,
+        entries: Entries,
     ) -> None:
-        self._tell = tell
+        self._on_event = on_event
         self._entries = entries
-        self._observer = Observer(timeout=TIMEOUT)
+        self._observer = Observer(timeout=QUIET_TIME)
         self._roots: dict[str, ObservedWatch] = {}
         self._observer.start()
 
-    def arm(self, directory: str) -> None:
-        """Watch *directory*. Raises OSError if it can't be."""
+    def add_watch(self, directory: str) -> None:
+        """Watch *directory*. Raises OSError if it cannot be watched."""
         os.stat(directory)
         if self._entries.get(directory) == set() or any(
-            _beneath(directory, root) for root in self._roots
+            _is_below(directory, root) for root in self._roots
         ):
             return
         self._roots[directory] = self._observer.schedule(self, directory, recursive=True)
         for root in [root for root in self._roots if root != directory]:
-            if _beneath(root, directory):
+            if _is_below(root, directory):
                 self._observer.unschedule(self._roots.pop(root))
 
-    def disarm(self, directory: str) -> None:
-        """Leave the root: it may serve others, and costs nothing."""
+    def remove_watch(self, directory: str) -> None:
+        """Leave the root as it is: it may serve other directories, and costs nothing."""
 
     def stop(self) -> None:
+        """End its thread, and wait for that."""
         self._observer.stop()
         self._observer.join()
 
     def dispatch(self, event: FileSystemEvent) -> None:
+        """Report *event* if it may be a change of a name that matters."""
         if event.event_type in READS:
             return
         if event.is_directory and event.event_type == EVENT_TYPE_MODIFIED:
@@ -73,8 +77,8 @@ class Native(FileSystemEventHandler):
             directory, name = os.path.split(path)
             names = self._entries.get(directory, ())
             if names is None or name in names or path in self._entries:
-                self._tell(News(path))
+                self._on_event(FileEvent(path))
 
 
-def _beneath(directory: str, root: str) -> bool:
+def _is_below(directory: str, root: str) -> bool:
     return directory == root or directory.startswith(root.rstrip(os.sep) + os.sep)

@@ -1,6 +1,10 @@
-"""Where no events can be had: stat of exactly the wanted files, every check time.
+"""Where no events can be had: stat of exactly the files that matter, every check time.
 
-On a thread of its own, so that the loop never waits for a slow network file system.
+It has a thread of its own, so that the loop never waits for a slow network file system.
+
+Runs in: the supervisor and the program; directories are added on the thread that owns the
+watcher, files are looked at on the observer's own thread.
+Owns: what it saw of each file the last time.
 """
 
 from __future__ import annotations
@@ -8,26 +12,26 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 
-from ..._common.filestat import Fingerprint, glance, look
-from . import News
+from ..._common.filestat import Fingerprint, quick_fingerprint, stat_path
+from .base import Entries, FileEvent, OnEvent
 
 logger = logging.getLogger("evreload")
 
 
-class Polling:
-    """Look at the entries of the armed directories every *check_time* seconds."""
+class PollingObserver:
+    """Looks at the entries of the watched directories every *check_time* seconds."""
 
     name = "polling"
 
     def __init__(
         self,
-        tell: Callable[[News], object],
-        entries: Mapping[str, set[str] | None],
+        on_event: OnEvent,
+        entries: Entries,
         check_time: float,
     ) -> None:
-        self._tell = tell
+        self._on_event = on_event
         self._entries = entries
         self._check_time = check_time
         self._seen: dict[str, Fingerprint | None] = {}
@@ -37,19 +41,20 @@ class Polling:
         self._thread = threading.Thread(target=self._run, name="evreload-polling", daemon=True)
         self._thread.start()
 
-    def arm(self, directory: str) -> None:
+    def add_watch(self, directory: str) -> None:
+        """Poll *directory*."""
         self._directories[directory] = None
 
-    def disarm(self, directory: str) -> None:
+    def remove_watch(self, directory: str) -> None:
+        """Poll *directory* no more."""
         self._directories.pop(directory, None)
 
-    def __contains__(self, directory: str) -> bool:
-        return directory in self._directories
-
     def __len__(self) -> int:
+        """Return how many directories are polled."""
         return len(self._directories)
 
     def stop(self) -> None:
+        """End its thread, and wait for that."""
         self._stopping.set()
         self._thread.join()
 
@@ -57,7 +62,7 @@ class Polling:
         while not self._stopping.is_set():
             try:
                 self._poll()
-            except Exception:  # short of memory, say: nobody else would look
+            except Exception:  # out of memory, say: nothing else polls
                 logger.exception("polling has failed; trying again")
 
     def _poll(self) -> None:
@@ -67,15 +72,15 @@ class Polling:
                     self._check(path)
 
     def _check(self, path: str) -> None:
-        now = glance(path)
+        now = quick_fingerprint(path)
         if now and self._seen.get(path) == now:
             return
-        status = (now and look(path)) or look(path, follow=False)
+        status = (now and stat_path(path)) or stat_path(path, follow=False)
         fingerprint = status and status.fingerprint
-        # A path seen for the first time is told as well: it may have changed since it was armed.
+        # A path seen for the first time is reported, too: it may have changed since the scan.
         if path not in self._seen or self._seen[path] != fingerprint:
             self._seen[path] = fingerprint
-            self._tell(News(path))
+            self._on_event(FileEvent(path))
 
     def _paths(self, directory: str) -> Iterator[str]:
         names = self._entries.get(directory, set())
@@ -86,7 +91,7 @@ class Polling:
         before = self._listings.get(directory, listing)
         yield from listing
         for path in before - listing:
-            yield path  # that it is gone is news, too, once
+            yield path  # its removal is reported once
             self._seen.pop(path, None)
         self._listings[directory] = listing
 

@@ -1,0 +1,137 @@
+"""What the public functions call: the reloader, or the client of the supervisor.
+
+Runs in: the program, on the thread that calls evreload.
+Owns: the state of this process: which backend there is, and what it is given. There is one of
+each, since there is one process to restart.
+"""
+
+from __future__ import annotations
+
+from os import environ
+
+TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
+if TYPE_CHECKING:
+    from socket import socket
+    from typing import Any, Protocol
+
+    from ._child.client import Client
+    from ._common.role import Role
+    from ._common.run_info import RunInfo
+    from ._inprocess.inherited_sockets import InheritedSockets
+    from ._program.hooks import Hook
+    from ._program.imports import Imports
+    from ._settings import Settings
+
+    class Backend(Protocol):
+        """Does what the public functions ask for, in one of the two modes."""
+
+        @property
+        def is_started(self) -> bool:
+            """Whether changes are watched for."""
+
+        @property
+        def run_info(self) -> RunInfo:
+            """What the previous run passed to this one."""
+
+        @property
+        def changed(self) -> frozenset[str]:
+            """The changed paths that led to the restart under way, else to this run."""
+
+        def start(self, settings: Settings) -> None: ...
+        def stop(self) -> None: ...
+        def wait(self, settings: Settings) -> None: ...
+        def watch(self, path: str) -> None: ...
+        def add_hook(self, hook: Hook) -> None: ...
+        def remove_hook(self, hook: Hook) -> None: ...
+        def reload(self) -> None: ...
+        def bind_sockets(self, port: int, *arguments: Any) -> list[socket]: ...
+
+
+_backend: Backend | None = None
+_imports: Imports | None = None
+_sockets: InheritedSockets | None = None
+
+
+def current() -> Backend:
+    """Return the backend: the reloader, unless the program runs under a supervisor."""
+    global _backend
+    if _backend is None:
+        from ._inprocess.reloader import Reloader
+
+        _backend = Reloader(imports(), inherited_sockets)
+    return _backend
+
+
+def existing() -> Backend | None:
+    """Return the backend if there is one by now."""
+    return _backend
+
+
+def imports() -> Imports:
+    """Return what notes the files of this process; it begins with the first call."""
+    global _imports
+    if _imports is None:
+        from ._program.imports import Imports
+
+        _imports = Imports()
+    return _imports
+
+
+def disable_imports() -> None:
+    """Note no more files: this process is the supervisor."""
+    if _imports is not None:
+        _imports.disable()
+
+
+def inherited_sockets() -> InheritedSockets:
+    """Return the sockets of `evreload.bind_sockets`."""
+    global _sockets
+    if _sockets is None:
+        from ._inprocess.inherited_sockets import InheritedSockets
+
+        _sockets = InheritedSockets()
+        imports().set_listener("socket.bind", _sockets.on_bind)
+    return _sockets
+
+
+def become_client(role: Role) -> Client:
+    """Make this process report to the supervisor, through the pipes of *role*."""
+    global _backend
+    from ._child.client import Client
+    from ._program import tornado_compat
+
+    client = Client(role, imports())
+    _backend = client
+    tornado_compat.stand_in()
+    return client
+
+
+def serve_forks(role: Role) -> Role:
+    """Fork the program on request, through the pipes of *role*; return in each fork."""
+    from ._child import client  # noqa: F401  # each fork needs it
+    from ._program import tornado_compat
+    from ._snapshot.server import ForkServer
+
+    tornado_compat.stand_in()
+    return ForkServer(role, imports()).serve()
+
+
+def wait_after(error: BaseException) -> None:
+    """In in-process mode, wait for a change that may mend *error*, then restart."""
+    from ._inprocess.reloader import Reloader
+
+    backend = current()
+    if isinstance(backend, Reloader) and not is_off():
+        backend.wait_after(error, default_settings())
+
+
+def default_settings() -> Settings:
+    """Return the settings of ``start()`` without arguments."""
+    from . import _settings
+
+    return _settings.from_start(check_time=500, debounce=5, poll=None, ignore=(), grace=1)
+
+
+def is_off() -> bool:
+    """Whether the environment variable ``EVRELOAD`` turns evreload off."""
+    return environ.get("EVRELOAD", "").lower() in ("off", "0", "no", "false")

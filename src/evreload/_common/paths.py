@@ -1,0 +1,22 @@
+"""Paths as they are compared and watched.
+
+Runs in: any process, any thread.
+Owns: nothing.
+"""
+
+from __future__ import annotations
+
+import os
+
+
+def absolute(path: str) -> str:
+    """Return *path* from the root.
+
+    A ``..`` that follows a symbolic link leads up from the directory the link points to. Raises
+    OSError if *path* is relative and the working directory was removed.
+    """
+    plain = os.path.abspath(path)
+    above, up, below = f"{path}{os.sep}".rpartition(os.sep + os.pardir + os.sep)
+    if up and os.path.realpath(path) != os.path.realpath(plain):
+        return os.path.abspath(os.path.join(os.path.realpath(above + up), below))
+    return plain

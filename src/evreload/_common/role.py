@@ -1,0 +1,57 @@
+"""What a process of evreload is for, as one argument of its command line.
+
+Runs in: any process, any thread.
+Owns: nothing.
+"""
+
+from __future__ import annotations
+
+from .record import Record
+
+ALONE = "alone"  # the program, restarted by start(): it has no supervisor
+PLAIN = "plain"  # a program whose failure and end are its own affair: the command
+PROGRAM = "program"  # the program under a supervisor; it waits until it is released
+RESTARTED = "restarted"  # the same, restarted in place by evreload.reload(): it does not wait
+WORKER = "worker"  # an interpreter that the program's multiprocessing has started
+FORK_SERVER = "fork-server"  # forks programs, which then are of the kind PROGRAM
+KINDS = (ALONE, PLAIN, PROGRAM, RESTARTED, WORKER, FORK_SERVER)
+
+
+class Role(Record):
+    """The kind of a process, and what it needs to reach its supervisor.
+
+    *pipes* are descriptors: to send messages to the supervisor, to receive messages from it, and,
+    if sockets are kept, the socket that passes sockets to and from it. *program* is the process ID
+    of the program that a worker belongs to. *lists_modules*: it sends the list of its modules when
+    it ends.
+    """
+
+    kind: str
+    pipes: tuple[int, ...] = ()
+    program: int = 0
+    lists_modules: bool = False
+
+    def __str__(self) -> str:
+        words = [self.kind]
+        if self.pipes:
+            words.append(f"pipes={','.join(map(str, self.pipes))}")
+        if self.program:
+            words.append(f"program={self.program}")
+        if self.lists_modules:
+            words.append("lists-modules")
+        return " ".join(words)
+
+    @classmethod
+    def parse(cls, argument: str) -> Role:
+        """Return the role that *argument* is the text of. Raises ValueError if there is none."""
+        kind, *words = argument.split(" ")
+        if kind not in KINDS:
+            raise ValueError(f"there is no role {kind!r}")
+        values = dict(word.partition("=")[::2] for word in words)
+        pipes = values.get("pipes", "")
+        return cls(
+            kind,
+            tuple(map(int, filter(None, pipes.split(",")))),
+            int(values.get("program", 0)),
+            "lists-modules" in values,
+        )

@@ -1,0 +1,105 @@
+"""How listening sockets pass between the program and the supervisor.
+
+Each request is one datagram on a socket pair, with one descriptor: the listening socket to keep,
+or a socket for the answer.
+
+Runs in: the program, on any thread; the supervisor, on its loop's thread.
+Owns: nothing. It is imported once the program has imported `socket`.
+"""
+
+from __future__ import annotations
+
+import _socket
+import contextlib
+import os
+import socket
+import stat
+from typing import Any
+
+KEEP = b"keep"  # with the listening socket
+CLAIM = b"claim"  # with a socket for the answer: the kept socket of this address, if there is one
+RELEASE = b"release"  # likewise: close what is kept for this port
+
+MAX_DATAGRAM = 1024  # bytes; an address is shorter
+INTERNET = (socket.AF_INET, socket.AF_INET6)
+
+# An address as it is compared: family, host, port, and the options that make it another address.
+Address = tuple[str, ...]
+
+
+def kept_address(sock: socket.socket, address: Any) -> Address | None:
+    """Return *address* as it is compared; None if a socket bound there is not kept.
+
+    Only TCP sockets are kept, and not those bound to port 0, which get another port each time.
+    """
+    if not is_tcp(sock):
+        return None
+    try:
+        host, port = os.fsdecode(address[0]), int(address[1])
+        scope = str(address[3]) if len(address) > 3 else "0"
+    except (TypeError, ValueError, IndexError, KeyError):
+        return None  # bind itself will raise
+    if port == 0:
+        return None
+    v6 = sock.family == socket.AF_INET6
+    only_v6 = sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) if v6 else 0
+    reuse_port = sock.getsockopt(socket.SOL_SOCKET, getattr(socket, "SO_REUSEPORT", -1))
+    host = host or ("::" if v6 else "0.0.0.0")
+    family = str(int(sock.family))
+    return family, host, str(port), scope, str(only_v6), str(int(bool(reuse_port)))
+
+
+def family_and_port(address: Address) -> Address:
+    """Return the part of *address* that all host names of one port share."""
+    return address[0], port_of(address)
+
+
+def port_of(address: Address) -> str:
+    """Return the port of *address*, as text."""
+    return address[2]
+
+
+def reuses_port(address: Address) -> bool:
+    """Whether SO_REUSEPORT is set: each of several workers then has a socket of its own."""
+    return address[-1] == "1"
+
+
+def pack(kind: bytes, address: Address) -> bytes:
+    """Return the datagram of a request."""
+    return b"\0".join([kind, *map(os.fsencode, address)])
+
+
+def unpack(datagram: bytes) -> tuple[bytes, Address]:
+    """Return the kind of a request, and its address."""
+    kind, *fields = datagram.split(b"\0")
+    return kind, tuple(map(os.fsdecode, fields))
+
+
+def receive(sock: socket.socket) -> tuple[bytes, list[int]]:
+    """Return the next datagram and its descriptors. Raises OSError if there is none."""
+    datagram, descriptors, _, _ = socket.recv_fds(sock, MAX_DATAGRAM, 1)
+    for descriptor in descriptors:  # or the next process started here would inherit it, too
+        os.set_inheritable(descriptor, False)
+    return datagram, descriptors
+
+
+def is_tcp(sock: socket.socket) -> bool:
+    """Whether *sock* is a TCP socket, of IPv4 or IPv6."""
+    return sock.type == socket.SOCK_STREAM and sock.family in INTERNET
+
+
+def is_listening(sock: _socket.socket) -> bool:
+    """Whether *sock* listens."""
+    return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+
+
+def listening_address(descriptor: int) -> Any:
+    """Return the IP address at which *descriptor* listens; None if it does not."""
+    try:
+        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            return None
+        # Not socket.socket, which gevent may have replaced.
+        with contextlib.closing(_socket.socket(fileno=os.dup(descriptor))) as sock:
+            return sock.getsockname() if sock.family in INTERNET and is_listening(sock) else None
+    except OSError:
+        return None

@@ -1,0 +1,129 @@
+"""Starts processes that run the program through the runner, and prepares their pipes.
+
+Runs in: any process; the main thread, or the thread of its loop.
+Owns: nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from . import startup
+from .role import ALONE, PROGRAM, WORKER, Role
+
+TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+CAN_SUPERVISE = sys.platform != "win32"  # Windows can't pass descriptors to a child
+# Only Linux gives the orphans of a fork to the supervisor; see `adopt_orphans`.
+CAN_FORK = sys.platform == "linux"
+# In the environment: what one run passes to the next, as JSON; see `run_info`.
+RUN_INFO_VARIABLE = "EVRELOAD_RUN"
+# In the environment of the program, and of all that it starts: the supervisor's process ID.
+SUPERVISOR_VARIABLE = "EVRELOAD_PID"
+PIPE_SIZE = 1 << 20  # bytes: a program imports thousands of files before they can be read
+PR_SET_CHILD_SUBREAPER = 36  # see prctl(2)
+
+
+def runner_command(
+    role: Role = Role(ALONE),  # noqa: B008  # immutable
+    arguments: list[str] = startup.ARGUMENTS,
+) -> list[str]:
+    """Return the command that runs Python with *arguments* in *role*, through the runner.
+
+    *arguments* begin with the interpreter; by default they are those of this process.
+    """
+    return [startup.EXECUTABLE, *startup.FLAGS, startup.RUNNER, str(role), *arguments]
+
+
+def worker_command(command: list[str], pipes: Iterable[int], program: int) -> list[str]:
+    """Return what runs *command*, of Python, as a worker of the process *program*."""
+    flags, _ = startup.split_command_line(command[1:])
+    role = Role(WORKER, tuple(pipes), program)
+    return [command[0], *flags, startup.RUNNER, str(role), *command]
+
+
+def spawn(target: list[str], pipes: Iterable[int], kind: str = PROGRAM) -> int:
+    """Start *target* through the runner, with *pipes* to this process; return its process ID.
+
+    Raises OSError if it cannot be started.
+    """
+    set_inheritable(pipes, True)
+    arguments = [startup.ARGUMENTS[0], *startup.FLAGS, *target]
+    command = runner_command(Role(kind, tuple(pipes)), arguments)
+    return os.posix_spawn(startup.EXECUTABLE, command, os.environ)
+
+
+def start_with_pipes(
+    start: Callable[[tuple[int, ...]], int],
+) -> tuple[int, tuple[int, int, int]]:
+    """Start a process by *start*, which takes its ends of the pipes and returns its process ID.
+
+    Return that, and this process's ends: to receive messages, to send messages, and the socket that
+    passes sockets. Raises OSError if it cannot be started.
+    """
+    import _socket  # not `socket`, which costs 5 ms before the program starts
+
+    receive, their_send = os.pipe()
+    their_receive, send = os.pipe()
+    service, their_service = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_DGRAM)
+    ours = receive, send, service.detach()
+    theirs = their_send, their_receive, their_service.detach()
+    set_capacity(receive, PIPE_SIZE)
+    for number in ours:
+        os.set_blocking(number, False)
+    try:
+        return start(theirs), ours
+    except OSError:
+        for number in ours:
+            os.close(number)
+        raise
+    finally:
+        for number in theirs:
+            os.close(number)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of all descendants whose parent ends: Linux only."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+# Pipes
+
+
+def identity(descriptor: int) -> tuple[int, int]:
+    """Return what tells the file of *descriptor* from another that gets the number later.
+
+    A daemon closes all descriptors it has inherited. Raises OSError if it is closed.
+    """
+    status = os.fstat(descriptor)
+    return status.st_ino, status.st_dev
+
+
+def set_inheritable(descriptors: Iterable[int], value: bool) -> None:
+    """Make *descriptors* stay open in an exec, or not."""
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, value)
+
+
+def capacity(pipe: int) -> int:
+    """Return how many bytes *pipe* holds at least."""
+    if sys.platform == "linux":
+        import fcntl
+
+        return fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ)
+    return 1 << 14  # of macOS, which gives more when it is asked
+
+
+def set_capacity(pipe: int, size: int) -> None:
+    """Make *pipe* hold *size* bytes, on Linux and within the limits of the user."""
+    if sys.platform == "linux":
+        import fcntl
+
+        with startup.suppress(OSError):  # beyond the limit of the user: the default will do
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, size)

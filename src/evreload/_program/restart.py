@@ -1,0 +1,131 @@
+"""Replaces this process by a new run of the program: the exec, and what must be done before it.
+
+Runs in: the program, in both modes, on the thread of its loop or the main thread.
+Owns: nothing; a successful exec cannot be undone.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from .._common import startup
+from .._common.role import ALONE, PLAIN, Role
+from .._common.spawn import runner_command
+from .._common.startup import suppress
+from .output import flush_output
+
+TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+POOL_TIMEOUT = 2.0  # seconds until the workers of a multiprocessing pool are killed
+
+
+def obstacle() -> str | None:
+    """Return why this process cannot be restarted, or None if it can."""
+    if getattr(sys, "frozen", False):
+        return "a frozen program has no source files to watch"
+    if _is_kernel():
+        return "restarting a Jupyter kernel would lose its session"
+    if not startup.EXECUTABLE or not startup.ARGUMENTS:
+        return "Python is embedded in another program, which only that program can restart"
+    if startup.IS_INTERACTIVE:
+        return "an interactive session cannot be started again"
+    target = next(iter(startup.TARGET), "-")
+    if target in ("-", "/dev/stdin") or target.startswith("/dev/fd/"):  # bash's `python <(...)`
+        return "the program was read from a stream, which cannot be read again"
+    return None
+
+
+def _is_kernel() -> bool:
+    """Whether a Jupyter kernel runs in this process; a program may merely have imported one."""
+    application = getattr(sys.modules.get("ipykernel.kernelapp"), "IPKernelApp", None)
+    return bool(application and application.initialized())
+
+
+def restart(
+    environment: dict[str, str],
+    role: Role = Role(ALONE),  # noqa: B008  # immutable
+    arguments: list[str] = startup.ARGUMENTS,
+) -> NoReturn:
+    """Restart in place, with *environment* added to the present one.
+
+    *role* is for the runner, *arguments* are for Python. Raises OSError if that fails, and the
+    process runs on. On Windows, where no exec replaces a process, the program starts in another
+    process and this one ends.
+    """
+    if reason := startup.missing_interpreter():
+        raise FileNotFoundError(reason)
+    _end_workers()
+    flush_output()
+    here = startup.working_directory()
+    startup.change_directory(startup.DIRECTORY)
+    try:
+        startup.rewind_input()
+        command = runner_command(role, arguments)
+        environment = {**os.environ, **environment}
+        if sys.platform == "win32":
+            _replace_process(command, environment)
+        _stop_timers()
+        startup.restore_signals()
+        startup.restore_terminal()
+        os.execve(command[0], command, environment)
+    except OSError:
+        startup.change_directory(here)
+        raise
+
+
+def restart_under_command(options: list[str]) -> NoReturn:
+    """Restart in place as ``python -m evreload`` with *options*, and the program as its child."""
+    python = [startup.ARGUMENTS[0], *startup.FLAGS]
+    restart({}, Role(PLAIN), [*python, "-m", "evreload", *options, *startup.TARGET])
+
+
+def _replace_process(command: list[str], environment: dict[str, str]) -> NoReturn:
+    """Do on Windows what an exec does elsewhere, as far as possible."""
+    # os.execve starts another process there, and splits arguments that hold spaces:
+    # https://github.com/python/cpython/issues/101191
+    # https://github.com/python/cpython/issues/143328
+    import subprocess
+
+    subprocess.Popen(command, env=environment)
+    os._exit(0)
+
+
+if sys.platform != "win32":
+    import _signal  # type: ignore[import-not-found]  # `signal` makes enums of it, for 5 ms
+
+    def _stop_timers() -> None:
+        """Stop the interval timers: they outlive the exec, but their signal handlers do not."""
+        for timer in (_signal.ITIMER_REAL, _signal.ITIMER_VIRTUAL, _signal.ITIMER_PROF):
+            _signal.setitimer(timer, 0)
+
+
+def _end_workers() -> None:
+    """End the processes of multiprocessing: after the exec, no code would reap them."""
+    multiprocessing = sys.modules.get("multiprocessing")
+    if multiprocessing is None:
+        return
+    _end_pools()
+    workers = multiprocessing.active_children()
+    for worker in workers:
+        worker.terminate()
+    for worker in workers:
+        with suppress(AssertionError):  # a child of the process that this one was forked from
+            worker.join(1)
+            if worker.is_alive():
+                worker.kill()
+                worker.join(1)
+
+
+def _end_pools() -> None:
+    """End the pools as at the end of a program: they replace workers that are merely killed."""
+    import threading
+
+    finalize = getattr(sys.modules.get("multiprocessing.util"), "_run_finalizers", None)
+    if finalize:
+        # On a thread of its own: it may wait for a worker that never answers.
+        ending = threading.Thread(target=finalize, args=(0,), daemon=True)
+        ending.start()
+        ending.join(POOL_TIMEOUT)

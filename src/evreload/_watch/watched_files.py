@@ -1,0 +1,352 @@
+"""The watched files: what the program runs of each, and which of them have changed.
+
+An event only says where to look; the file system says whether a file has changed.
+
+Runs in: the supervisor and the program; on the thread of the loop, but for the first scan in the
+program, which has a thread of its own. Each step holds the lock of `FileWatcher`.
+Owns: the requests, the fingerprint of each file as the program knows it, and the observers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from .._common.filestat import Fingerprint, Status, find_differing, stat_path
+from .._common.source import other_form
+from .debounce import Debouncer
+from .ignore import IgnoreRule, by_default
+from .listener import Changes, WatchListener, WatchRequest
+from .observers.base import FileEvent
+from .observers.select import ObserverSet
+from .recursive import NEW_NS, RecursiveDirs
+from .startup_changes import StartupChanges
+from .watch_plan import WatchPlan
+
+SLICE = 0.002  # seconds of scanning before the loop gets its turn
+YIELD_TIME = 0.0001  # seconds in which a thread that waits for the lock gets it
+UNKNOWN = Fingerprint(-1, -1, -1, -1)  # differs from that of any file
+
+logger = logging.getLogger("evreload")
+
+
+class WatchedFiles:
+    """Keeps the requested files, and delivers those that differ from what the program runs.
+
+    *connect* makes the observers, whenever there are none. *debounce* is in seconds. *ignored* is
+    the rule for all paths, *left_out* the rule for paths below a watched directory. *lock* is held
+    in each step, and may be taken again by the thread that holds it: meanwhile, no other thread
+    can stop the observers.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], ObserverSet],
+        listener: WatchListener,
+        lock: AbstractContextManager[Any],
+        *,
+        debounce: float,
+        ignored: IgnoreRule,
+        left_out: IgnoreRule = lambda path: None,
+    ) -> None:
+        self._connect = connect
+        self._listener = listener
+        self._lock = lock
+        self._ignored = ignored
+        self._left_out: IgnoreRule = lambda path: (
+            by_default(path) or ignored(path) or left_out(path)
+        )
+        self._plan = WatchPlan()
+        self._observers: ObserverSet | None = None
+        self._requests: dict[str, WatchRequest] = {}
+        self._by_this_run: set[str] = set()  # requested by the present run of the program
+        self._running: Changes = {}  # what the program runs, as far as it is known
+        self._directories = RecursiveDirs(self._left_out)
+        self._startup = StartupChanges(listener)
+        self._to_scan: dict[str, None] = {}
+        self._is_scanning_all = False
+        self._changing: set[str] = set()
+        self._delivered: tuple[Changes, asyncio.AbstractEventLoop | None] = ({}, None)
+        self._explain: set[str] = set()  # paths with events, to be logged if nothing changed
+        self._debouncer = Debouncer(debounce, self._changing, self._is_new, self._deliver)
+
+    @property
+    def entries(self) -> dict[str, set[str] | None]:
+        """What the observers report; see `WatchPlan`."""
+        return self._plan.entries
+
+    @property
+    def triggered_at(self) -> float:
+        """When the latest changes began; by time.monotonic."""
+        return self._debouncer.triggered_at
+
+    @property
+    def is_scanning(self) -> bool:
+        """Whether something requested is not watched yet."""
+        return bool(self._to_scan)
+
+    def __str__(self) -> str:
+        files = sum(bool(fingerprint) for fingerprint in self._running.values())
+        directories = sum(names != set() for names in self.entries.values())
+        return f"{files} files in {directories} directories ({self._observers})"
+
+    # Requests, and runs of the program
+
+    def request(self, request: WatchRequest) -> None:
+        """Add *request*; the next scan watches its path."""
+        known = self._requests.get(request.path)
+        if not known and not request.is_explicit and self._ignored(request.path):
+            return
+        if not known or request.is_explicit:
+            self._to_scan[request.path] = None
+        self._requests[request.path] = request.merge(known) if known else request
+        self._by_this_run.add(request.path)
+
+    def is_requested(self, path: str) -> bool:
+        """Whether *path* itself was requested; it may also lie below a watched directory."""
+        return path in self._requests
+
+    def program_is_up(self, at_ns: int | None = None) -> None:
+        """Count what changes from now on, or since *at_ns*, whether or not the program made it."""
+        self._startup.program_is_up(at_ns, {*self._to_scan, *self._changing})
+
+    def begin_run(
+        self, stale: Changes, loaded: Iterable[str] = (), *, was_complete: bool = True
+    ) -> None:
+        """Begin with a new run of the program, which will request its files anew.
+
+        *stale* is what `stale` has found just before; *loaded* are files that the run has read
+        already. What the previous run requested is kept until the next run, since this one may
+        fail before it gets there. If the previous run *was_complete*, having requested all it
+        needs, what it did not request is forgotten.
+        """
+        if was_complete:
+            for path in self._requests.keys() - self._by_this_run:
+                del self._requests[path]
+                if path not in self._directories:
+                    self._forget(path)
+            self._forget_directories()
+        self._by_this_run = set(loaded)
+        for path in (stale.keys() | self._changing) & self._running.keys():
+            now = self._running[path] = stale.get(path, self._running[path])
+            self._forget_if_gone(path, now)
+        self._changing.clear()
+        self._startup.begin_run()
+        self._delivered = ({}, None)
+
+    # Events
+
+    def handle(self, items: Iterable[FileEvent | WatchRequest]) -> None:
+        """Take what the event queue delivers."""
+        with self._lock:
+            for item in items:
+                if isinstance(item, WatchRequest):
+                    self.request(item)
+            # Of two events of one path the finished one counts, and is handled last. If the path
+            # was created once more after that, its writer will close it once more, too.
+            events = [item for item in items if isinstance(item, FileEvent)]
+            for event in sorted(events, reverse=True):
+                self._handle_event(event)
+            if self._observers is None:
+                self._begin_full_scan()
+        self._scan_in_slices()
+
+    def _handle_event(self, event: FileEvent) -> None:
+        path, is_unfinished, is_gone = event
+        touched = self._paths_touched(path)
+        self._explain |= touched
+        self._to_scan.update(dict.fromkeys(touched))
+        if not path or self._plan.is_junction(path) or self._directories.is_scanned(path):
+            self._begin_full_scan()
+        self._debouncer.on_event(
+            path, matters=bool(touched), is_unfinished=is_unfinished, is_gone=is_gone
+        )
+        if not touched and path not in self.entries and self._holds_files(os.path.dirname(path)):
+            rule = self._left_out(path)
+            logger.debug("%s: %s", path, f"ignored ({rule})" if rule else "not imported")
+
+    def _holds_files(self, directory: str) -> bool:
+        """Whether *directory* is more than a step on the way to a requested file."""
+        return self.entries.get(directory, set()) != set()
+
+    def _paths_touched(self, entry: str) -> set[str]:
+        # The plan is renewed by the next scan only: it may lead to what is not requested any more.
+        touched = {path for path in self._plan.paths_through(entry) if path in self._running}
+        if entry in self._running:
+            touched.add(entry)
+        elif self._directories.is_open(os.path.dirname(entry)) and not self._left_out(entry):
+            self._directories.add_new(entry)
+            self._running.setdefault(entry, None)
+            touched.add(entry)
+        return touched
+
+    # Scanning: each path is watched, then looked at; in this order no change goes unseen
+
+    def scan(self) -> None:
+        """Watch everything requested, and look at it, unless it is disconnected meanwhile."""
+        with self._lock:
+            self._begin_full_scan()
+        while self._scan_slice() and self._to_scan:
+            time.sleep(YIELD_TIME)
+
+    def disconnect(self) -> None:
+        """Stop the observers; `handle` or `scan` makes new ones. Any thread."""
+        with self._lock:
+            if self._observers:
+                self._observers.stop()
+                self._observers = None
+
+    def _begin_full_scan(self) -> None:
+        if self._observers is None:
+            self._observers = self._connect()
+        self._is_scanning_all = True
+        self._plan.begin(self._observers)
+        self._to_scan.update(dict.fromkeys(self._requests))
+        self._to_scan.update(dict.fromkeys(self._running))
+
+    def _scan_in_slices(self) -> None:
+        if not self._scan_slice():
+            return  # the next `scan` or `handle` looks at everything
+        if self._to_scan:
+            asyncio.get_running_loop().call_soon(self._scan_in_slices)
+        elif self._changing:
+            self._debouncer.begin()
+
+    def _scan_slice(self) -> bool:
+        """Scan for a moment; return whether there are observers to scan with."""
+        end = time.perf_counter() + SLICE
+        with self._lock:
+            while self._observers and self._to_scan and time.perf_counter() < end:
+                path = next(iter(self._to_scan))
+                del self._to_scan[path]
+                self._scan_path(path)
+            if self._observers and not self._to_scan and self._is_scanning_all:
+                self._is_scanning_all = False
+                self._plan.finish()
+            return self._observers is not None
+
+    def _scan_path(self, path: str) -> None:
+        is_requested = path in self._requests
+        here = stat_path(path, follow=is_requested)
+        if is_requested or (here and here.is_link):  # events of its directory report anything else
+            self._plan.add(path)
+            here = stat_path(path)
+        if here and here.is_directory and self._is_recursive(path):
+            self._scan_directory(path)
+        now = here and here.fingerprint
+        if path not in self._running:
+            self._running[path] = now
+            if here and self._may_have_changed(path, here):
+                self._running[path] = UNKNOWN  # the program may have read what it was before
+                self._startup.add(path, now)
+        if now is None and is_requested and self._running[path] and (other := other_form(path)):
+            # A module that became a package, or the reverse: that is what the program would read.
+            self.request(WatchRequest(other, self._startup.began_ns))
+        if self._running[path] != now:
+            self._changing.add(path)
+        elif path not in self._changing:
+            self._forget_if_gone(path, now)
+        if path in self._explain:
+            self._explain.discard(path)
+            if path not in self._changing:
+                logger.debug("%s: unchanged on disk", path)
+
+    def _may_have_changed(self, path: str, here: Status) -> bool:
+        """Whether *path* may differ from what the program has read, or not found."""
+        if here.is_directory and (path in self._directories or self._is_top(path)):
+            return False  # each entry of it is looked at itself
+        request = self._requests.get(path)
+        since_ns = request.since_ns if request else self._directories.since_ns(path)
+        return here.ctime_ns >= since_ns and not self._is_from_the_future(path, here)
+
+    def _is_from_the_future(self, path: str, here: Status) -> bool:
+        """Whether the clock of this machine was set back after it had stamped *path*."""
+        if here.ctime_ns <= time.time_ns() or self._observers is None:
+            return False
+        return not self._observers.mounts.may_be_remote(path)
+
+    def _is_recursive(self, path: str) -> bool:
+        if self._is_top(path):
+            return True
+        return path in self._directories and not os.path.islink(path)  # links may form a circle
+
+    def _is_top(self, path: str) -> bool:
+        return path in self._requests and self._requests[path].is_explicit
+
+    def _scan_directory(self, directory: str) -> None:
+        """Add all entries of *directory*: as known to the program, or as new."""
+        real = self._plan.add_directory(directory)
+        is_top = self._is_top(directory)
+        request = self._requests.get(directory)
+        since_ns = request.since_ns if request else self._directories.since_ns(directory)
+        for path in self._directories.scan(directory, real, since_ns, is_top=is_top):
+            if self._directories.since_ns(path) == NEW_NS:
+                self._running.setdefault(path, None)
+            self._to_scan[path] = None
+
+    def _forget_directories(self) -> None:
+        """Forget what lies below directories that are not requested any more."""
+        left = self._directories.keep_only(filter(self._is_top, self._requests))
+        if left:
+            for path in left:
+                if path not in self._requests:
+                    self._forget(path)
+            self._begin_full_scan()
+
+    def _forget(self, path: str) -> None:
+        self._running.pop(path, None)
+        self._to_scan.pop(path, None)
+
+    def _forget_if_gone(self, path: str, now: Fingerprint | None) -> None:
+        """Forget what was created and removed again below a watched directory."""
+        if now is None and self._running[path] is None and path not in self._requests:
+            self._directories.remove(path)
+            self._forget(path)
+
+    # Changes
+
+    def stale(self) -> Changes:
+        """Look at every file, now; return those that differ from what the program runs."""
+        return find_differing(self._running)
+
+    def changes(self) -> Changes:
+        """Look at every file, now; return what would be delivered once it has settled."""
+        return {path: now for path, now in self.stale().items() if self._counts(path, now)}
+
+    def _is_new(self, path: str) -> bool:
+        return self._running[path] is None
+
+    def _deliver(self) -> None:
+        changes = {}
+        for path in sorted(self._changing):
+            here = stat_path(path)
+            now = here and here.fingerprint
+            if now == self._running[path] or not self._counts(path, now):
+                self._changing.discard(path)
+                self._forget_if_gone(path, now)
+            elif self._is_known(path, here):
+                self._running[path] = now
+                self._changing.discard(path)
+            else:
+                changes[path] = now
+        self._startup.settle()
+        # On another loop than before, what the first delivery led to has ended with its loop.
+        delivery = (changes, asyncio.get_running_loop())
+        if changes and delivery != self._delivered:
+            self._delivered = delivery
+            self._listener.on_changes(changes)
+
+    def _counts(self, path: str, now: Fingerprint | None) -> bool:
+        """Whether it is a change that *path* is *now* this: a deletion, only in a directory."""
+        return now is not None or path in self._directories
+
+    def _is_known(self, path: str, here: Status | None) -> bool:
+        """Whether the program runs what is there, or would only write it again."""
+        if here and path in self._requests and self._startup.is_own_code(path, here):
+            return True
+        return self._startup.is_excused(path, here)

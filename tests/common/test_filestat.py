@@ -1,0 +1,97 @@
+"""What the file system says about a file."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from evreload._common import filestat
+from evreload._common.filestat import changed_since, file_time, find_differing, stat_path
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "file.py"
+    path.write_text("one")
+    return path
+
+
+def fingerprint(path):
+    return stat_path(str(path)).fingerprint
+
+
+def test_a_save_a_touch_and_a_replacement_each_change_the_fingerprint(file):
+    seen = {fingerprint(file)}
+    ns = file.stat().st_mtime_ns
+    os.utime(file, ns=(ns, ns + 1))
+    seen.add(fingerprint(file))
+    file.write_text("three")
+    os.utime(file, ns=(ns, ns))
+    seen.add(fingerprint(file))
+    other = file.with_name("other")
+    other.write_text("three")
+    os.utime(other, ns=(ns, ns))
+    other.replace(file)
+    seen.add(fingerprint(file))
+    assert len(seen) == 4
+
+
+def test_a_chmod_and_a_read_do_not_change_the_fingerprint(file):
+    before = fingerprint(file)
+    file.chmod(0o600)
+    file.read_text()
+    assert fingerprint(file) == before
+
+
+def test_a_new_entry_does_not_change_the_fingerprint_of_its_directory(tmp_path):
+    before = fingerprint(tmp_path)
+    (tmp_path / "new").write_text("")
+    assert fingerprint(tmp_path) == before
+    assert stat_path(str(tmp_path)).is_directory
+
+
+@pytest.mark.parametrize("name", ["missing", "file.py/below", "nul\0", "x" * 300])
+def test_a_path_without_a_file_has_no_status(file, name):
+    assert stat_path(str(file.parent / name)) is None
+
+
+def test_a_fifo_has_no_status(tmp_path):
+    os.mkfifo(tmp_path / "fifo.py")
+    assert stat_path(str(tmp_path / "fifo.py")) is None
+
+
+def test_a_link_is_followed_or_not(file):
+    link = file.with_name("link")
+    link.symlink_to(file)
+    assert stat_path(str(link)).fingerprint == fingerprint(file)
+    assert stat_path(str(link), follow=False).is_link
+    link.unlink()
+    link.symlink_to("nowhere")
+    assert stat_path(str(link)) is None
+    assert stat_path(str(link), follow=False).is_link
+
+
+def test_a_file_written_now_is_not_older_than_the_clock_of_files(file):
+    for _ in range(100):
+        before = file_time()
+        os.utime(file)
+        assert stat_path(str(file)).ctime_ns >= before
+
+
+def test_changed_since_returns_the_files_that_changed_then_or_later(file):
+    changed = stat_path(str(file)).ctime_ns
+    paths = [str(file), str(file.with_name("missing"))]
+    assert changed_since(changed, paths) == [str(file)]
+    assert changed_since(changed + 1, paths) == []
+
+
+def test_another_thread_may_add_paths_while_differing_ones_are_sought(file, monkeypatch):
+    known = {str(file): None, str(file.with_name("missing")): None}
+
+    def quick_fingerprint(path):
+        known[f"{path} and another"] = None
+        return filestat.stat_path(path)
+
+    monkeypatch.setattr(filestat, "quick_fingerprint", quick_fingerprint)
+    assert find_differing(known) == {str(file): fingerprint(file)}

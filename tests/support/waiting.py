@@ -1,0 +1,25 @@
+"""Waiting for a condition, with a generous deadline."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from support.app import App
+from support.deadline import DEADLINE
+
+
+def until(fact, what, app: App | None = None):
+    """Block until *fact* returns a true value, and return that value.
+
+    At the deadline, fail with *what* (a text, or a function that returns it) and the output of
+    *app*.
+    """
+    deadline = time.monotonic() + DEADLINE
+    while not (value := fact()):
+        if time.monotonic() > deadline:
+            after = f" after:\n{app.output}" if app else ""
+            pytest.fail(f"not in {DEADLINE} s: {what if isinstance(what, str) else what()}{after}")
+        time.sleep(0.01)
+    return value
