@@ -1,4 +1,4 @@
-"""Has the site hold what lies beside docs/, too, so that links lead there as they do on GitHub."""
+"""Adds the pages outside docs/ to the site, and makes links to them work as they do on GitHub."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).parent.parent
 OUTSIDE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "benchmarks")
 SHOWN = (".json", ".md", ".png", ".svg", "")
-FRONT = "about.md"  # a README.md at the top would take the place of index.md
+README_NAME = "about.md"  # mkdocs would take a README.md at the top for index.md
 
 LINK = re.compile(r"(?<=\]\()(?!\w+:|#)[^)\s#]+")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add what lies outside."""
+    """Add the pages outside docs/."""
     for name in OUTSIDE:
         top = ROOT / name
         for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
@@ -29,7 +29,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(text: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Turn links from file to file into links from page to page."""
+    """Change links between files into links between pages."""
     origin = Path(page.file.abs_src_path or "").parent
     here = os.path.dirname(page.file.src_uri)
 
@@ -43,6 +43,6 @@ def on_page_markdown(text: str, page: Page, config: MkDocsConfig, files: Files) 
 
 
 def _on_site(path: Path) -> str:
-    """Return where a file of the repository is on the site."""
+    """Return the path on the site of a file of the repository."""
     name = path.relative_to(ROOT).as_posix()
-    return FRONT if name == "README.md" else name.removeprefix("docs/")
+    return README_NAME if name == "README.md" else name.removeprefix("docs/")
