@@ -65,13 +65,13 @@ def measure(place: Path, scale: Scale) -> list[Table]:
 
     with side_by_side(runners, "checkout"):
         take_turns(runners, scale.checkout, "checkout", check_out, AT_ONCE)
-    for runner in measured(runners, table):
-        counted = restarts[runner]
+    for one in measured(runners, table):
+        counted = restarts[one]
         table.add(
-            runner.contender.name,
-            f"{sum(served[runner])} of {len(counted)}",
+            one.contender.name,
+            f"{sum(served[one])} of {len(counted)}",
             sum(counted) / len(counted),
-            *spread(runner.times),
+            *spread(one.times),
             samples=map(float, counted),
         )
     return [table]

@@ -61,3 +61,12 @@ def loop_app(app: App) -> App:
     app.line("ready 1")
     app.await_watching()
     return app
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """Change to an empty directory, with no pyproject.toml above it."""
+    monkeypatch.delenv("EVRELOAD_POLL", raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    return tmp_path

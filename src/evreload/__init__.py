@@ -4,9 +4,9 @@
 
     evreload.start()  # from a Tornado or asyncio program, like tornado.autoreload.start()
 
-This file holds all that is public. Importing it imports neither Tornado nor watchdog.
+All public names are in this file. Importing it imports neither Tornado nor watchdog.
 
-Runs in: the program, on the thread that calls it; the supervisor imports it, too.
+Runs in: the program, on the thread that calls a function. The supervisor imports it, too.
 Owns: nothing; see `_backend`.
 """
 
@@ -15,8 +15,8 @@ from __future__ import annotations
 import os
 
 from . import _backend
-from ._common import startup as _startup  # noqa: F401  # before the program changes what it reads
-from ._legacy import with_legacy_loop
+from ._common import startup as _startup  # noqa: F401  # reads what the program may change
+from ._tornado4_start import with_legacy_loop
 
 TYPE_CHECKING = False  # `typing` costs 2 ms
 if TYPE_CHECKING:
@@ -55,17 +55,18 @@ def _start(
 ) -> None:
     """Restart the process when a file it is made of changes.
 
-    Watches the file of every imported module, now and later, and what `watch` names. Returns at
-    once: watching begins in the background, and what changes until then is not lost. May be
-    called before the event loop runs, and again; a second call on the same loop does nothing.
+    Watches the file of every module, imported before or after this call, and each path given to
+    `watch`. Returns at once: watching begins in the background, and a change made until then is
+    not lost. May be called before the event loop runs. A second call on the same loop has no
+    effect.
 
-    *check_time*: how often to look at the files where no file events can be had, in milliseconds.
-    *debounce*: how long a changed file must have been quiet before the restart, in milliseconds;
-    eight times as long if several changed, or if the file is new. *poll*: look at the files even
-    where there are events; by default the environment variable ``EVRELOAD_POLL`` decides.
-    *ignore*: globs of paths that do not matter; one without a slash is matched against each part
-    of a path. *grace*: how long requests that Tornado's servers are answering may take to be
-    finished before the restart, in seconds.
+    *check_time*: how often to look at the files where there are no file events, in milliseconds.
+    *debounce*: how long a changed file must have been unchanged before the restart, in
+    milliseconds; eight times as long if several files changed, or if the file is new. *poll*: look
+    at the files even where there are events; by default the environment variable
+    ``EVRELOAD_POLL`` decides. *ignore*: globs of the paths to ignore; one without a slash is
+    matched against each part of a path. *grace*: how long the restart waits for requests that
+    Tornado's servers have not answered yet, in seconds.
 
     Raises TypeError or ValueError for a wrong argument. Where a restart is not possible, such as
     in an interactive session, logs a warning that says why.
@@ -86,7 +87,7 @@ def _start(
         tornado_compat.take_over()
 
 
-_start.__name__ = _start.__qualname__ = "start"  # as in the messages of Python
+_start.__name__ = _start.__qualname__ = "start"  # for Python's messages about wrong arguments
 
 if TYPE_CHECKING:
 
@@ -110,22 +111,23 @@ else:
 
 
 def wait() -> None:
-    """Wait for a file of this program to change, then restart it. Otherwise never returns.
+    """Wait for a file of this program to change, then restart the program.
 
     For the end of a script, such as a test runner: the script runs again after each change.
-    The contract is that of `tornado.autoreload.wait`. Returns at once where evreload is off.
+    Never returns, except at once where evreload is off. The contract is that of
+    `tornado.autoreload.wait`.
     """
     if not _backend.is_off():
         _backend.current().wait(_backend.default_settings())
 
 
 def watch(path: str | os.PathLike[str]) -> None:
-    """Watch one more file, or everything beneath a directory.
+    """Watch one more file, or everything below a directory.
 
-    A *path* that does not exist is watched for; a relative one is taken from the current
-    directory, an empty one ignored. A file may be read before this call: what is saved since
-    Python opened it counts. In a directory each edit, creation, deletion and renaming counts,
-    except under ``.git`` and the like, in ``__pycache__``, and of editors' temporary files.
+    *path* need not exist yet. A relative one is relative to the current directory; an empty one is
+    ignored. The program may read the file before this call: a change made after that leads to a
+    restart, too. In a directory each edit, creation, deletion and renaming counts, except in
+    ``.git`` and the like, in ``__pycache__``, and of editors' temporary files.
 
     Raises TypeError if *path* is no path. The contract for files is that of
     `tornado.autoreload.watch`.
@@ -136,20 +138,20 @@ def watch(path: str | os.PathLike[str]) -> None:
 
     name = os.fsdecode(path)
     try:
-        place = absolute(name)
-    except OSError:  # the current directory was removed: from there it leads nowhere
+        full_path = absolute(name)
+    except OSError:  # *path* is relative, and the current directory was removed
         return
     if name and not _backend.is_off():
-        _backend.current().watch(place)
+        _backend.current().watch(full_path)
 
 
 def add_reload_hook(fn: Callable[[], object]) -> None:
     """Call *fn* before each restart, in the order added, on the event loop's thread.
 
-    What it raises is logged, and the restart goes on; SystemExit ends the process. A coroutine
-    function is awaited, for at most five seconds, before the ordinary ones are called. Under the
-    command, all together have seven seconds. `changed_files` tells in a hook what the restart is
-    for.
+    An exception that it raises is logged, and the restart goes on; but SystemExit ends the
+    process. A coroutine function is awaited, for at most five seconds, before the ordinary
+    functions are called. Under the command, all hooks together have seven seconds. In a hook,
+    `changed_files` returns the files that led to the restart.
 
     Raises TypeError if *fn* cannot be called. The contract is that of
     `tornado.autoreload.add_reload_hook`.
@@ -167,9 +169,9 @@ def remove_reload_hook(fn: Callable[[], object]) -> None:
 def reload() -> None:
     """Run the reload hooks, then restart this process, now. Needs no event loop.
 
-    Returns only where it is impossible, which is logged, and in a reload hook, where it does
-    nothing. Called from the event loop, it cannot await coroutine hooks: they are left out, with
-    a warning.
+    Returns only if a restart is impossible, which is logged; or if called by a reload hook, where
+    it does nothing. Called from the event loop, it cannot await coroutine hooks: it leaves them
+    out, and logs a warning.
     """
     _backend.current().reload()
 
@@ -185,20 +187,21 @@ def bind_sockets(
     """Return listening sockets that stay open in a restart: connections made meanwhile wait.
 
     For ``HTTPServer.add_sockets``. The arguments and the return value are those of
-    `tornado.netutil.bind_sockets`: one socket for each address that *address* means, all of them
-    if None, of the socket *family*, unless 0; *flags* are for `socket.getaddrinfo`. The next run
-    gets the same sockets for the same arguments. What it does not ask for within ten seconds is
-    closed, and at once if it binds that port in another way. Port 0 is bound anew each time.
-    Under the command all other listening TCP sockets are kept anyway. Raises OSError if the address
-    cannot be bound, ValueError if *reuse_port* is not supported.
+    `tornado.netutil.bind_sockets`: there is one socket for each IP address of the host *address*,
+    or of all interfaces if it is None. *family* 0 means IPv4 and IPv6; *flags* are those of
+    `socket.getaddrinfo`. The next run gets the same sockets for the same arguments. The sockets
+    that it does not ask for within ten seconds are closed; at once if it binds their port in
+    another way. Port 0 is bound anew each time. Under the command all listening TCP sockets are
+    kept anyway. Raises OSError if the address cannot be bound, ValueError if *reuse_port* is not
+    supported.
     """
     return _backend.current().bind_sockets(port, address, family, backlog, flags, reuse_port)
 
 
 def stop() -> None:
-    """Stop watching. `start` begins again; what changed meanwhile is noticed then.
+    """Stop watching. A later `start` watches again, and notices what has changed meanwhile.
 
-    Under the command, which goes on watching, this does nothing.
+    Does nothing under the command, which goes on watching.
     """
     if backend := _backend.existing():
         backend.stop()
@@ -207,9 +210,9 @@ def stop() -> None:
 def disable() -> None:
     """Make `start`, `wait` and `watch` do nothing in this process, and stop watching.
 
-    The same in the processes that it starts; but the command, if the program runs under it, goes
-    on. For when a library has turned on reloading in your process. The environment variable
-    ``EVRELOAD=off`` does the same.
+    They do nothing in the processes that this one starts, either. The command, if the program runs
+    under it, goes on watching. Use this if a library has turned on reloading in your process. The
+    environment variable ``EVRELOAD=off`` does the same.
     """
     os.environ["EVRELOAD"] = "off"
     stop()
@@ -223,19 +226,20 @@ def generation() -> int:
 def changed_files() -> frozenset[str]:
     """Return the absolute paths of the changed files that led to a restart.
 
-    In a reload hook: to the restart under way. Elsewhere: to this run; empty in the first run,
-    and after `reload` without a change. At most 200 are handed from one run to the next.
+    In a reload hook, they led to the restart under way; elsewhere, to the start of this run. There
+    are none in the first run, or if `reload` was called without a change. At most 200 are passed
+    from one run to the next.
     """
     return _backend.current().changed
 
 
 def install() -> None:
-    """Put evreload in the place of `tornado.autoreload`, in this process.
+    """Replace `tornado.autoreload` by evreload, in this process.
 
     From then on ``Application(debug=True)`` and ``tornado.autoreload.start``, ``wait``,
-    ``watch``, ``add_reload_hook`` and ``_reload`` are evreload's. Files, hooks, and a reloader
-    that runs are taken over. Names that were imported from `tornado.autoreload` before are bound
-    to what they were.
+    ``watch``, ``add_reload_hook`` and ``_reload`` call evreload. It takes over the files and hooks
+    of Tornado's reloader, and replaces that if it runs. A name that the program imported from
+    `tornado.autoreload` before still refers to Tornado's function.
     """
     from ._program import tornado_compat
 
@@ -254,6 +258,6 @@ def main() -> None:
 
 
 if not _backend.is_off():
-    _backend.imports()  # nothing else leaves a trace of a module that is not found
+    _backend.imports()  # now: a module that is not found leaves no trace to find later
     if "EVRELOAD_SOCKETS" in os.environ:
-        _backend.inherited_sockets()  # or the processes the program starts would inherit them
+        _backend.inherited_sockets()  # now: processes that the program starts must not inherit them

@@ -10,8 +10,8 @@ import sys
 import evreload
 
 if __name__ == "__main__":
-    # The first entry is the working directory, whose modules belong to the program. It stays only
-    # if evreload itself lies there.
+    # The first entry is the working directory. The supervisor must not import the program's modules
+    # from it, so the entry is kept only if evreload itself lies there.
     location = os.path.dirname(os.path.dirname(os.path.abspath(evreload.__file__)))
     if not sys.flags.safe_path and sys.path[0] != location:
         del sys.path[0]

@@ -1,8 +1,8 @@
 """What the public functions call: the reloader, or the client of the supervisor.
 
 Runs in: the program, on the thread that calls evreload.
-Owns: the state of this process: which backend there is, and what it is given. There is one of
-each, since there is one process to restart.
+Owns: the backend of this process, and the objects that it is made with. There is one of each,
+since there is one process to restart.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ._settings import Settings
 
     class Backend(Protocol):
-        """Does what the public functions ask for, in one of the two modes."""
+        """What the public functions call; each of the two modes implements it."""
 
         @property
         def is_started(self) -> bool:
@@ -63,12 +63,12 @@ def current() -> Backend:
 
 
 def existing() -> Backend | None:
-    """Return the backend if there is one by now."""
+    """Return the backend, if it was made already."""
     return _backend
 
 
 def imports() -> Imports:
-    """Return what notes the files of this process; it begins with the first call."""
+    """Return the object that notes the files of this process; the first call makes it."""
     global _imports
     if _imports is None:
         from ._program.imports import Imports
@@ -78,13 +78,13 @@ def imports() -> Imports:
 
 
 def disable_imports() -> None:
-    """Note no more files: this process is the supervisor."""
+    """Stop noting files: this process is the supervisor, and not the program."""
     if _imports is not None:
         _imports.disable()
 
 
 def inherited_sockets() -> InheritedSockets:
-    """Return the sockets of `evreload.bind_sockets`."""
+    """Return the sockets of `evreload.bind_sockets`; the first call makes the object."""
     global _sockets
     if _sockets is None:
         from ._inprocess.inherited_sockets import InheritedSockets
@@ -107,10 +107,13 @@ def become_client(role: Role) -> Client:
 
 
 def serve_forks(role: Role) -> Role:
-    """Fork the program on request, through the pipes of *role*; return in each fork."""
-    from ._child import client  # noqa: F401  # each fork needs it
+    """Fork the program at each request that comes through the pipes of *role*.
+
+    Return in each fork, with the role of the program.
+    """
+    from ._child import client  # noqa: F401  # here once, since each fork needs it
     from ._program import tornado_compat
-    from ._snapshot.server import ForkServer
+    from ._snapshot.fork_server import ForkServer
 
     tornado_compat.stand_in()
     return ForkServer(role, imports()).serve()

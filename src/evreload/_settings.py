@@ -1,7 +1,7 @@
-"""The settings: each option once, for the command line, for pyproject.toml and for `start`.
+"""The settings: each is declared once, for the command line, pyproject.toml and `start`.
 
-`Settings` declares them. `options` makes the parser of the command line and of pyproject.toml from
-`OPTIONS`; the tests compare the tables of the docs with it.
+`Settings` declares them. From `OPTIONS`, `_supervisor.options` makes the parsers of the command
+line and of pyproject.toml. The tests compare the tables of the docs with it.
 
 Runs in: the program, on the thread that calls evreload; the supervisor, on its main thread.
 Owns: nothing.
@@ -13,23 +13,21 @@ import os
 
 from ._common.record import Record
 
-TYPE_CHECKING = (
-    False  # `typing` costs 2 ms, and the command reads this before it starts the program
-)
+TYPE_CHECKING = False  # `typing` costs 2 ms, and the command has not started the program yet
 if TYPE_CHECKING:
     from typing import Any
 
 SIGTERM = 15  # on every system; importing `signal` costs 5 ms
-OFF = ("off", "0", "no", "false")  # for a switch in the environment
+OFF = ("off", "0", "no", "false")  # values of environment variables that turn a switch off
 
-# The types of options, by how their values are written.
+# The types of options: how their values are written.
 SWITCH, GLOBS, PATHS, NAMES = "switch", "globs", "paths", "names"
 MILLISECONDS, SECONDS, SIGNAL = "milliseconds", "seconds", "signal"
 LISTS = (GLOBS, PATHS, NAMES)
 
 
 class Option(Record):
-    """How one setting is given: its type, default, options of the command, and help text.
+    """The declaration of a setting: its type, default, flags of the command, and help text.
 
     The key in pyproject.toml is the name of the setting, with hyphens. *minimum* is in the unit
     of the type. *in_start*: `start` has an argument of the same name.
@@ -45,7 +43,7 @@ class Option(Record):
 
     @property
     def scale(self) -> int:
-        """How many of the option's unit make a second."""
+        """The number of the option's units in a second."""
         return 1000 if self.type == MILLISECONDS else 1
 
     @property
@@ -62,7 +60,7 @@ def _option(type: str, default: Any, *flags: str, **more: Any) -> Any:  # noqa: 
 class Settings(Record):
     """What to run, and how to watch and restart it. All times are in seconds."""
 
-    target: list[str] = []  # noqa: RUF012  # as for Python, less the flags; not an option
+    target: list[str] = []  # noqa: RUF012  # Python's command line, without its flags; no option
     watch: tuple[str, ...] = _option(
         PATHS, (), "-w", "--watch", metavar="PATH", help="also watch this file or directory"
     )
@@ -141,7 +139,7 @@ class Settings(Record):
     )
 
     def as_arguments(self) -> list[str]:
-        """Return the options that pass what `start` was called with on to the command."""
+        """Return the command's options for the settings that are arguments of `start`."""
         arguments = []
         for name, option in OPTIONS.items():
             value, flag = getattr(self, name), option.flags[-1]
@@ -166,9 +164,9 @@ for _name, _declared in OPTIONS.items():
 def from_start(
     *, check_time: object, debounce: object, poll: object, ignore: object, grace: object
 ) -> Settings:
-    """Return the settings for the arguments of `evreload.start`; see there.
+    """Return the settings for the arguments of `evreload.start`, which documents them.
 
-    Raises TypeError or ValueError, naming the argument that is wrong.
+    Raises TypeError or ValueError with the name of the argument that is wrong.
     """
     if isinstance(ignore, (str, bytes)) or not hasattr(ignore, "__iter__"):
         raise TypeError(f"ignore must be a list of globs, such as ['*.log'], not {ignore!r}")
@@ -189,15 +187,15 @@ def from_start(
 
 
 def poll_by_environment() -> bool | None:
-    """Return what ``EVRELOAD_POLL`` says, or None if it is not set."""
+    """Return whether ``EVRELOAD_POLL`` turns polling on, or None if it is not set."""
     value = os.environ.get("EVRELOAD_POLL", "").lower()
     return value not in OFF if value else None
 
 
 def to_number(name: str, value: object, option: Option) -> float:
-    """Return *value*, in the unit of *option*, in seconds.
+    """Convert *value* from the unit of *option* to seconds.
 
-    Raises TypeError or ValueError, by *name*, if it is no such number.
+    Raises TypeError or ValueError with the *name* if it is no number, or too small.
     """
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise TypeError(f"{name} must be a number of {option.type}, not {value!r}")

@@ -23,6 +23,7 @@ from evreload._common.own_writes import OwnWrites
 from evreload._watch.listener import Changes, WatchRequest
 from evreload._watch.watched_files import WatchedFiles
 from support.files import write_modules
+from support.observers import SilentObservers
 from support.processes import everything_open, idle, inotify_instances, processor_ticks, threads
 from support.programs import MODES
 from support.waiting import until
@@ -53,7 +54,7 @@ asyncio.run(main())
 
 def watched(pid: int) -> set[int]:
     """Return the inodes of all files and directories on which *pid* has kernel watches."""
-    inodes = set()
+    inodes: set[int] = set()
     for path in Path(f"/proc/{pid}/fdinfo").iterdir():
         found = re.findall(r"^inotify wd:\S+ ino:(\S+)", path.read_text(), re.MULTILINE)
         inodes.update(int(inode, 16) for inode in found)
@@ -106,8 +107,7 @@ def test_an_idle_program_makes_no_system_call(app, mode, tmp_path):
         now = time.time()
     finally:
         strace.terminate()
-        strace.wait()
-        strace.stderr.close()
+        strace.communicate()
     calls = [line for line in trace.read_text().splitlines() if now - IDLE < stamp(line) < now]
     assert calls == []
 
@@ -312,7 +312,7 @@ def test_the_loop_gets_its_turn_while_thousands_of_files_are_scanned(tmp_path, c
     async def main():
         nonlocal turns
         files = WatchedFiles(
-            NoObservers,
+            SilentObservers,
             IdleListener(),
             threading.RLock(),
             debounce=0,
@@ -327,16 +327,6 @@ def test_the_loop_gets_its_turn_while_thousands_of_files_are_scanned(tmp_path, c
     paths = [tmp_path / f"module{number}.py" for number in range(count)]
     asyncio.run(main())
     assert turns > 2
-
-
-class NoObservers:
-    """Observers that watch nothing."""
-
-    def add_watch(self, directory: str) -> None: ...
-
-    def remove_watch(self, directory: str) -> None: ...
-
-    def stop(self) -> None: ...
 
 
 class IdleListener:

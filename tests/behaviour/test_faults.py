@@ -526,7 +526,7 @@ def test_after_a_kill_at_any_moment_nothing_is_left(app, port, capsys, options, 
     """Neither an orphan nor a held port is left, and the next save restarts the program."""
     command = ["-m", "evreload", *options, "app.py", str(port)]
     chance = random.Random(rounds)
-    killed = collections.Counter()
+    killed: collections.Counter[str] = collections.Counter()
     app.write("app.py", SERVER)
     app.write("helper.py", "VALUE = 0")
     app.start(*command)

@@ -40,7 +40,7 @@ def test_each_row_of_the_readme_is_tested_with_the_real_package():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
     groups = settings["dependency-groups"]
     installed = {
-        re.match(r"[\w-]+", name)[0]
+        re.split(r"[^\w-]", name)[0]
         for name in (
             *settings["project"]["dependencies"],
             *groups["frameworks"],

@@ -5,11 +5,14 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 import evreload
 from evreload import _backend
+
+untyped: Any = evreload  # for calls that a type checker refuses as well
 
 
 @pytest.fixture
@@ -26,25 +29,25 @@ def python(code, *flags):
 @pytest.mark.parametrize(
     ("error", "name", "call"),
     [
-        (TypeError, "path", lambda: evreload.watch(3)),
-        (TypeError, "path", lambda: evreload.watch(None)),
-        (TypeError, "fn", lambda: evreload.add_reload_hook("no hook")),
-        (TypeError, "fn", lambda: evreload.add_reload_hook(None)),
+        (TypeError, "path", lambda: untyped.watch(3)),
+        (TypeError, "path", lambda: untyped.watch(None)),
+        (TypeError, "fn", lambda: untyped.add_reload_hook("no hook")),
+        (TypeError, "fn", lambda: untyped.add_reload_hook(None)),
         (ValueError, "check_time", lambda: evreload.start(check_time=-1)),
         (ValueError, "check_time", lambda: evreload.start(0)),
         (ValueError, "check_time", lambda: evreload.start(float("inf"))),
         (ValueError, "check_time", lambda: evreload.start(float("nan"))),
-        (TypeError, "check_time", lambda: evreload.start("500")),
+        (TypeError, "check_time", lambda: untyped.start("500")),
         (TypeError, "check_time", lambda: evreload.start(True)),
-        (TypeError, "check_time", lambda: evreload.start(check_time=None)),
+        (TypeError, "check_time", lambda: untyped.start(check_time=None)),
         (ValueError, "debounce", lambda: evreload.start(debounce=-0.1)),
-        (TypeError, "debounce", lambda: evreload.start(debounce="20")),
+        (TypeError, "debounce", lambda: untyped.start(debounce="20")),
         (TypeError, "ignore", lambda: evreload.start(ignore="*.log")),
-        (TypeError, "ignore", lambda: evreload.start(ignore=3)),
-        (TypeError, "ignore", lambda: evreload.start(ignore=[3])),
-        (TypeError, "poll", lambda: evreload.start(poll="yes")),
-        (TypeError, "nonsense", lambda: evreload.start(nonsense=1)),
-        (TypeError, "positional", lambda: evreload.start(500, 20)),
+        (TypeError, "ignore", lambda: untyped.start(ignore=3)),
+        (TypeError, "ignore", lambda: untyped.start(ignore=[3])),
+        (TypeError, "poll", lambda: untyped.start(poll="yes")),
+        (TypeError, "nonsense", lambda: untyped.start(nonsense=1)),
+        (TypeError, "positional", lambda: untyped.start(500, 20)),
     ],
 )
 def test_a_wrong_argument_is_refused_at_once_with_its_name(off, error, name, call):
@@ -81,7 +84,7 @@ def test_a_hook_that_was_not_added_cannot_be_removed():
         lambda loop: evreload.start(loop, check_time=500),
         lambda loop: evreload.start(io_loop=loop),
         lambda loop: evreload.start(io_loop=loop, check_time=500),
-        lambda loop: evreload.start(None, 500),
+        lambda loop: untyped.start(None, 500),
         lambda loop: evreload.start(io_loop=None),
     ],
 )
@@ -103,7 +106,7 @@ def test_the_arguments_of_the_older_signature_are_checked_too(off):
         pytest.warns(DeprecationWarning, match="io_loop"),
         pytest.raises(ValueError, match="check_time"),
     ):
-        evreload.start(Loop(), -1)
+        untyped.start(Loop(), -1)
 
 
 @pytest.mark.parametrize("value", ["off", "OFF", "0", "no", "false"])

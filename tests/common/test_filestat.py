@@ -17,8 +17,15 @@ def file(tmp_path):
     return path
 
 
+def status(path, *, follow=True):
+    """Return the status of a path that has one."""
+    found = stat_path(str(path), follow=follow)
+    assert found
+    return found
+
+
 def fingerprint(path):
-    return stat_path(str(path)).fingerprint
+    return status(path).fingerprint
 
 
 def test_a_save_a_touch_and_a_replacement_each_change_the_fingerprint(file):
@@ -48,7 +55,7 @@ def test_a_new_entry_does_not_change_the_fingerprint_of_its_directory(tmp_path):
     before = fingerprint(tmp_path)
     (tmp_path / "new").write_text("")
     assert fingerprint(tmp_path) == before
-    assert stat_path(str(tmp_path)).is_directory
+    assert status(tmp_path).is_directory
 
 
 @pytest.mark.parametrize("name", ["missing", "file.py/below", "nul\0", "x" * 300])
@@ -64,23 +71,23 @@ def test_a_fifo_has_no_status(tmp_path):
 def test_a_link_is_followed_or_not(file):
     link = file.with_name("link")
     link.symlink_to(file)
-    assert stat_path(str(link)).fingerprint == fingerprint(file)
-    assert stat_path(str(link), follow=False).is_link
+    assert fingerprint(link) == fingerprint(file)
+    assert status(link, follow=False).is_link
     link.unlink()
     link.symlink_to("nowhere")
     assert stat_path(str(link)) is None
-    assert stat_path(str(link), follow=False).is_link
+    assert status(link, follow=False).is_link
 
 
 def test_a_file_written_now_is_not_older_than_the_clock_of_files(file):
     for _ in range(100):
         before = file_time()
         os.utime(file)
-        assert stat_path(str(file)).ctime_ns >= before
+        assert status(file).ctime_ns >= before
 
 
 def test_changed_since_returns_the_files_that_changed_then_or_later(file):
-    changed = stat_path(str(file)).ctime_ns
+    changed = status(file).ctime_ns
     paths = [str(file), str(file.with_name("missing"))]
     assert changed_since(changed, paths) == [str(file)]
     assert changed_since(changed + 1, paths) == []

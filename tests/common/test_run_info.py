@@ -43,7 +43,7 @@ def test_the_supervisor_knows_the_same_as_the_next_run(monkeypatch, file):
     monkeypatch.setenv(RUN_INFO_VARIABLE, text)
     received = RunInfo.from_environment(7, 1)
     for one in (known, received):
-        assert (one.generation, one.changed, one.started_ns) == (1, {str(file)}, 42)
+        assert (one.generation, one.changed, one.started_ns) == (1, frozenset([str(file)]), 42)
         assert one.watched == ("/a",)
         assert one.is_excused(str(file), may_be_own=True)
 

@@ -14,6 +14,7 @@ from evreload._common.socket_messages import (
     KEEP,
     MAX_DATAGRAM,
     RELEASE,
+    Address,
     family_and_port,
     is_listening,
     is_tcp,
@@ -42,9 +43,16 @@ def test_a_request_survives_its_datagram(kind, address):
     assert unpack(pack(kind, address)) == (kind, address)
 
 
+def address_at(sock: socket.socket, where: tuple[object, ...]) -> Address:
+    """Return the address of a socket that is kept."""
+    address = kept_address(sock, where)
+    assert address
+    return address
+
+
 def test_the_longest_address_fits_into_a_datagram():
     with socket.socket() as sock:
-        address = kept_address(sock, ("h" * 255, 65535))
+        address = address_at(sock, ("h" * 255, 65535))
     assert len(pack(RELEASE, address)) < MAX_DATAGRAM
 
 
@@ -77,16 +85,16 @@ def test_addresses_differ_by_what_makes_them_exclude_each_other():
     with socket.socket() as one, socket.socket() as shared, socket.socket(socket.AF_INET6) as v6:
         shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         addresses = [
-            kept_address(one, ("127.0.0.1", 80)),
-            kept_address(one, ("127.0.0.1", 81)),
-            kept_address(one, ("", 80)),
-            kept_address(shared, ("", 80)),
-            kept_address(v6, ("", 80)),
-            kept_address(v6, ("fe80::1", 80, 0, 1)),
-            kept_address(v6, ("fe80::1", 80, 0, 2)),
+            address_at(one, ("127.0.0.1", 80)),
+            address_at(one, ("127.0.0.1", 81)),
+            address_at(one, ("", 80)),
+            address_at(shared, ("", 80)),
+            address_at(v6, ("", 80)),
+            address_at(v6, ("fe80::1", 80, 0, 1)),
+            address_at(v6, ("fe80::1", 80, 0, 2)),
         ]
         v6.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        addresses.append(kept_address(v6, ("", 80)))
+        addresses.append(address_at(v6, ("", 80)))
         assert len(set(addresses)) == len(addresses)
         assert kept_address(one, ("", 80)) == kept_address(one, ("0.0.0.0", 80))
         assert kept_address(one, (b"localhost", "80")) == kept_address(one, ("localhost", 80))
@@ -95,10 +103,10 @@ def test_addresses_differ_by_what_makes_them_exclude_each_other():
 
 def test_host_names_of_one_family_share_a_port():
     with socket.socket() as v4, socket.socket(socket.AF_INET6) as v6:
-        one, other = kept_address(v4, ("127.0.0.1", 80)), kept_address(v4, ("localhost", 80))
+        one, other = address_at(v4, ("127.0.0.1", 80)), address_at(v4, ("localhost", 80))
         assert family_and_port(one) == family_and_port(other)
-        assert family_and_port(one) != family_and_port(kept_address(v4, ("127.0.0.1", 81)))
-        assert family_and_port(one) != family_and_port(kept_address(v6, ("::", 80)))
+        assert family_and_port(one) != family_and_port(address_at(v4, ("127.0.0.1", 81)))
+        assert family_and_port(one) != family_and_port(address_at(v6, ("::", 80)))
 
 
 def test_only_an_internet_socket_that_listens_has_a_listening_address(pair, tmp_path):

@@ -35,7 +35,7 @@ def test_a_worker_keeps_its_flags_and_its_command_line():
 
 def test_a_process_is_started_with_three_ways_to_it():
     """The starting process keeps one end of each, and no process started later inherits them."""
-    theirs = []
+    theirs: list[int] = []
 
     def start(pipes):
         assert len(pipes) == 3

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evreload._common import startup
-from evreload._common.startup import split_command_line
+from evreload._common.command_line import split_command_line
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
 
@@ -14,27 +15,32 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork there")
 class Recorder:
     """A `Forkable` that notes which of its methods are called, and whether the lock is held."""
 
-    def __init__(self):
-        self.calls = []
+    def __init__(self) -> None:
+        self.calls: list[tuple[object, ...]] = []
         self.guard = ForkGuard(self)
         self.error: Exception | None = None
 
-    def _note(self, *call):
-        is_held = self.guard.lock._is_owned()
-        self.calls.append((*call, is_held))
+    @property
+    def is_locked(self) -> bool:
+        """Whether this thread holds the lock."""
+        lock: Any = self.guard.lock
+        return bool(lock._is_owned())
+
+    def _note(self, *call: object) -> None:
+        self.calls.append((*call, self.is_locked))
         if self.error:
             raise self.error
 
-    def before_fork(self):
+    def before_fork(self) -> None:
         self._note("before_fork")
 
-    def disconnect(self):
+    def disconnect(self) -> None:
         self._note("disconnect")
 
-    def reopen(self):
+    def reopen(self) -> None:
         self._note("reopen")
 
-    def await_takeover(self, parent):
+    def await_takeover(self, parent: int) -> None:
         self._note("await_takeover", parent)
 
 
@@ -55,10 +61,10 @@ def test_the_lock_is_held_while_the_process_forks(recorder, registered):
     recorder.guard.register()
     registered["before"]()
     assert recorder.calls == [("before_fork", False), ("disconnect", True)]
-    assert recorder.guard.lock._is_owned()
+    assert recorder.is_locked
     registered["after_in_parent"]()
     assert recorder.calls[2:] == [("reopen", True)]
-    assert not recorder.guard.lock._is_owned()
+    assert not recorder.is_locked
 
 
 def test_a_child_is_given_its_parent(recorder, registered):
@@ -66,7 +72,7 @@ def test_a_child_is_given_its_parent(recorder, registered):
     registered["before"]()
     registered["after_in_child"]()
     assert recorder.calls[2:] == [("await_takeover", os.getpid(), True)]
-    assert not recorder.guard.lock._is_owned()
+    assert not recorder.is_locked
 
 
 def test_it_is_registered_once(recorder, registered):
@@ -82,7 +88,7 @@ def test_an_error_leaves_the_lock_as_it_has_to_be(recorder, registered, after):
     recorder.error = RuntimeError("out of order")
     with pytest.raises(RuntimeError):
         registered["before"]()
-    assert recorder.guard.lock._is_owned()  # it is released once the fork is done
+    assert recorder.is_locked  # it is released once the fork is done
     with pytest.raises(RuntimeError):
         registered[after]()
-    assert not recorder.guard.lock._is_owned()
+    assert not recorder.is_locked

@@ -7,7 +7,10 @@ import pytest
 from evreload._common import startup
 from evreload._common.own_writes import OwnWrites
 from evreload._inprocess import workers
+from evreload._inprocess.inherited_sockets import InheritedSockets
 from evreload._inprocess.reloader import Reloader
+from evreload._program.imports import Imports
+from evreload._watch.watcher import FileWatcher
 
 
 def test_a_save_restarts_the_program(loop_app):
@@ -148,28 +151,29 @@ def test_what_git_ignores_counts(app):
 # Forks
 
 
-class NoWatcher:
+class NoWatcher(FileWatcher):
     """A file watcher that watches nothing."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.is_stopped = False
 
-    def stop(self):
+    def stop(self) -> None:
         self.is_stopped = True
 
 
-class NoImports:
-    """Knows no module."""
+class NoImports(Imports):
+    """Notes no file. The audit hook of the real class could not be removed again."""
 
-    own_writes = OwnWrites()
+    def __init__(self) -> None:
+        self.own_writes = OwnWrites()
 
-    def end(self):
+    def end(self) -> None:
         pass
 
 
 @pytest.fixture
 def reloader():
-    reloader = Reloader(NoImports(), lambda: None)
+    reloader = Reloader(NoImports(), InheritedSockets)
     reloader._watcher = NoWatcher()
     return reloader
 

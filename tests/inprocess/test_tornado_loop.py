@@ -39,14 +39,14 @@ def search_threads():
 
 def test_that_no_loop_runs_is_reported_once_an_event_waits(idle, monkeypatch):
     monkeypatch.setattr(tornado_loop, "NO_LOOP_TIME", 0)
-    asked = SimpleQueue()
+    asked: SimpleQueue[bool] = SimpleQueue()
     answers = iter([False, True, True])
 
     def on_no_loop():
         asked.put(answer := next(answers))
         return answer
 
-    queue = EventQueue(TornadoLoop(io_loop_on(idle), on_no_loop), print)
+    queue: EventQueue[str] = EventQueue(TornadoLoop(io_loop_on(idle), on_no_loop), print)
     queue.put("a request")
     queue.open()
     for answer in (False, True):
@@ -64,9 +64,14 @@ def test_a_request_alone_is_no_reason_to_report_that_no_loop_runs(idle, monkeypa
     monkeypatch.setattr(tornado_loop, "NO_LOOP_TIME", 0)
     monkeypatch.setattr(tornado_loop, "FIRST_PAUSE", 0.001)
     asked = []
+
+    def on_no_loop():
+        asked.append(1)
+        return False
+
     searched = threading.Semaphore(0)
     monkeypatch.setattr(tornado_loop, "_find_running_loop", searched.release)
-    queue = EventQueue(TornadoLoop(io_loop_on(idle), lambda: bool(asked.append(1))), print)
+    queue: EventQueue[str] = EventQueue(TornadoLoop(io_loop_on(idle), on_no_loop), print)
     queue.put("a request")
     queue.open()
     for _ in range(3):
@@ -77,8 +82,13 @@ def test_a_request_alone_is_no_reason_to_report_that_no_loop_runs(idle, monkeypa
 
 def test_an_event_before_the_queue_is_open_counts(idle, monkeypatch):
     monkeypatch.setattr(tornado_loop, "NO_LOOP_TIME", 0)
-    asked = SimpleQueue()
-    queue = EventQueue(TornadoLoop(io_loop_on(idle), lambda: asked.put(1) is None), print)
+    asked: SimpleQueue[int] = SimpleQueue()
+
+    def on_no_loop():
+        asked.put(1)
+        return True
+
+    queue: EventQueue[str] = EventQueue(TornadoLoop(io_loop_on(idle), on_no_loop), print)
     queue.put("event", is_event=True)
     queue.open()
     assert asked.get(timeout=DEADLINE)
@@ -87,7 +97,7 @@ def test_an_event_before_the_queue_is_open_counts(idle, monkeypatch):
 
 @pytest.mark.parametrize("is_closed", [False, True])
 def test_another_loop_is_found_if_the_known_one_never_runs(idle, is_closed):
-    delivered = asyncio.Queue()
+    delivered: asyncio.Queue[tuple[set[int], asyncio.AbstractEventLoop]] = asyncio.Queue()
 
     async def main():
         queue.put(1, is_event=True)
@@ -112,7 +122,7 @@ def test_another_loop_is_found_if_the_known_one_never_runs(idle, is_closed):
 
 
 def test_a_closed_queue_leaves_no_thread(idle):
-    queue = EventQueue(TornadoLoop(io_loop_on(idle), lambda: True), print)
+    queue: EventQueue[str] = EventQueue(TornadoLoop(io_loop_on(idle), lambda: True), print)
     queue.open()
     assert len(search_threads()) == 1
     queue.put("event", is_event=True)
@@ -154,7 +164,7 @@ def test_a_process_whose_parent_ends_takes_over(idle, is_closed):
     loop = TornadoLoop(io_loop_on(idle), lambda: True)
     if is_closed:
         idle.close()
-    taken_over = SimpleQueue()
+    taken_over: SimpleQueue[threading.Thread] = SimpleQueue()
     loop.await_takeover(os.getpid(), lambda: taken_over.put(threading.current_thread()))
     thread = taken_over.get(timeout=DEADLINE)  # this process is no child of itself
     assert thread.name == "evreload-loop-search"

@@ -12,6 +12,7 @@ import sys
 import textwrap
 import time
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -31,33 +32,43 @@ print(json.dumps([noted, unreported, written]))
 """
 
 
-@pytest.fixture
-def run(tmp_path):
-    """Run code after a few imports; return the files noted, unreported, and written.
+class Runner:
+    """Runs code in *directory* after a few imports."""
 
-    Those noted were reported at once. Each file that was read comes with the time of reading.
-    """
-    directory = tmp_path.resolve()
-    for name in ("early", "late", "other"):
-        (directory / f"{name}.py").write_text("")
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        for name in ("early", "late", "other"):
+            (directory / f"{name}.py").write_text("")
 
-    def run(code, begin=BEGIN):
-        program = directory / "program.py"
+    def __call__(
+        self, code: str, begin: str = BEGIN
+    ) -> tuple[dict[str, int], dict[str, int], list[str]]:
+        """Return the files noted, unreported, and written.
+
+        Those noted were reported at once. Each file that was read comes with the time of reading.
+        """
+        program = self.directory / "program.py"
         program.write_text(HEAD + begin + textwrap.dedent(code) + TAIL)
         answer = subprocess.run(
-            [sys.executable, program], cwd=directory, capture_output=True, text=True, check=True
+            [sys.executable, program],
+            cwd=self.directory,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         assert answer.stderr == ""
         noted, unreported, written = json.loads(answer.stdout)
-        here = str(directory) + os.sep
+        here = str(self.directory) + os.sep
         return (
             {path.removeprefix(here): read_ns for path, read_ns in noted.items()},
             {path.removeprefix(here): read_ns for path, read_ns in unreported.items()},
             [path.removeprefix(here) for path in written],
         )
 
-    run.directory = directory
-    return run
+
+@pytest.fixture
+def run(tmp_path):
+    return Runner(tmp_path.resolve())
 
 
 # Imports, as they happen

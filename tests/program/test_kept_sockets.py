@@ -164,7 +164,7 @@ def listeners(app):
 
 
 def sockets_of(app):
-    held = collections.Counter()
+    held: collections.Counter[str] = collections.Counter()
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if os.getsid(int(process.name)) == app.pid:

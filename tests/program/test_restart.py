@@ -245,7 +245,7 @@ def where_imports_come_from():
 
     import evreload
 
-    return [str(Path(module.__file__).parents[1]) for module in (evreload, tornado, watchdog)]
+    return [str(Path(module.__path__[0]).parent) for module in (evreload, tornado, watchdog)]
 
 
 @pytest.mark.parametrize("target", ["sub/app.py", "-m sub.app", "sub", "./sub/"])

@@ -10,6 +10,7 @@ import os
 import select
 import socket
 import sys
+import time
 
 import pytest
 
@@ -159,12 +160,13 @@ def test_a_nonblocking_accept_finds_no_connection(listener, connect):
 def test_a_blocking_accept_waits_until_the_stop_signal_must_have_come(
     monkeypatch, listener, connect
 ):
-    monkeypatch.setattr(module.time, "sleep", waited := [].append)
+    waited: list[float] = []
+    monkeypatch.setattr(time, "sleep", waited.append)
     connect()
     stop_accepting([])
     served, _ = listener.accept()
     served.close()
-    assert waited.__self__ == [module.BLOCKED_ACCEPT_TIME]
+    assert waited == [module.BLOCKED_ACCEPT_TIME]
 
 
 # Under the command

@@ -43,7 +43,9 @@ def test_tornados_own_tests_pass(app, changed):
     status = app.wait(timeout=100)
     assert status == 0, app.output
     app.output.index("OK")
-    assert int(re.search(r"Ran (\d+) tests", app.output)[1]) >= 4
+    count = re.search(r"Ran (\d+) tests", app.output)
+    assert count
+    assert int(count[1]) >= 4
 
 
 # Its names

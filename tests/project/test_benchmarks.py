@@ -19,6 +19,7 @@ if sys.platform != "linux":
 from benchmarks import __main__ as command
 from benchmarks import results, runners
 from benchmarks.contenders import EVRELOAD, ORACLE, Contender
+from benchmarks.processes import process_tree
 from benchmarks.programs import write_programs
 
 ROOT = Path(__file__).parents[2]
@@ -81,9 +82,10 @@ def test_it_ends_what_it_started_when_it_is_ended(tmp_path):
     with subprocess.Popen(
         [*command, "--results", tmp_path], cwd=ROOT, env=environment, stderr=subprocess.PIPE
     ) as process:
+        assert process.stderr
         while b"round 1" not in process.stderr.readline():
             assert process.poll() is None
-        pids = runners.process_tree(process.pid)
+        pids = process_tree(process.pid)
         process.terminate()
         process.stderr.read()
     assert len(pids) > 2
@@ -155,7 +157,7 @@ def test_a_contender_that_is_always_busy_runs_alone(runner, monkeypatch):
 def test_all_processes_of_a_contender_are_ended(runner):
     one = runner(*EVRELOAD[1].command)
     one.get_ready()
-    pids = runners.process_tree(one.program.pid)
+    pids = process_tree(one.program.pid)
     assert len(pids) > 1
     one.end()
     await_end(pids)
@@ -189,6 +191,7 @@ def test_each_measure_has_its_place_in_the_report(name, tmp_path):
 def test_each_measure_was_taken_for_the_report(name):
     report = (ROOT / "benchmarks/README.md").read_text()
     section = re.search(rf"<!-- begin {name} -->(.*?)<!-- end {name} -->", report, re.DOTALL)
+    assert section
     assert re.search(r"^Measured in \d+ s\.$", section[1], re.MULTILINE)
     for table in (RESULTS / f"{name}.md").read_text().split("\n\n"):
         assert table.strip() in section[1]

@@ -16,7 +16,7 @@ import evreload
 from evreload._settings import LISTS, OPTIONS, SIGNAL, SWITCH, Settings
 from evreload._supervisor import cli
 from evreload._supervisor.options import parser
-from evreload._watch.observers.select import REMEDIES
+from evreload._watch.observers.observer_set import REMEDIES
 from support.command_line import parse
 from support.pages import DOCS, PAGES, ROOT
 
@@ -76,7 +76,8 @@ def literals(node: ast.expr) -> list[str]:
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return re.split(r"%(?:\.\d)?[sgdfr]", node.value)
     if isinstance(node, ast.JoinedStr):
-        return [part.value for part in node.values if isinstance(part, ast.Constant)]
+        constants = [part.value for part in node.values if isinstance(part, ast.Constant)]
+        return [value for value in constants if isinstance(value, str)]
     return []
 
 

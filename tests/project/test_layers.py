@@ -28,10 +28,10 @@ MAY_IMPORT = {
     "_snapshot": {"_common", "_program"},
     "_supervisor": {"_common", "_watch", "_settings"},
     "_settings": {"_common"},
-    "_legacy": set(),
+    "_tornado4_start": set(),
     # These two bring the parts together.
     "_backend": {"_common", "_program", "_inprocess", "_child", "_snapshot", "_settings"},
-    "__init__": {"_common", "_program", "_supervisor", "_backend", "_legacy", "_settings"},
+    "__init__": {"_common", "_program", "_supervisor", "_backend", "_tornado4_start", "_settings"},
     "__main__": {PUBLIC},
 }
 
@@ -66,8 +66,9 @@ ENTRANCES = {"_inprocess/reloader": {"_backend"}, "_supervisor/supervisor": {"_s
 MAY_ASK_FOR_THE_PLATFORM = {
     "_common/startup",
     "_common/spawn",
+    "_common/terminal",
     "_program/restart",
-    "_watch/observers/select",
+    "_watch/observers/observer_set",
 }
 
 # How the line begins in which a module says where it runs.

@@ -270,7 +270,9 @@ PRINTED = {
 
 @pytest.mark.parametrize("command", sorted(TESTING))
 def test_a_shown_command_tests_again(app, command):
-    tool = re.search(r"-m (pytest|unittest|mypy)", command)[1]
+    found = re.search(r"-m (pytest|unittest|mypy)", command)
+    assert found
+    tool = found[1]
     copy_example(app, "pytest", f"{tool} xdist" if "-n" in command else tool)
     source = app.directory / "total.py"
     if tool == "pytest":
@@ -317,7 +319,9 @@ PAGE = (DOCS / "index.md").read_text()
 def file_shown(named: str) -> str:
     """Return the Python block after the words *named*."""
     assert PAGE.count(named) == 1
-    return re.search(r"```python\n(.*?)```", PAGE.partition(named)[2], re.DOTALL)[1]
+    block = re.search(r"```python\n(.*?)```", PAGE.partition(named)[2], re.DOTALL)
+    assert block
+    return block[1]
 
 
 def line_shown(app, text: str) -> None:

@@ -90,7 +90,9 @@ def save(app, value):
 
 
 def modules_in_advance(line):
-    return int(re.search(r"(\d+) modules are imported", line)[1])
+    count = re.search(r"(\d+) modules are imported", line)
+    assert count
+    return int(count[1])
 
 
 def is_cold(line):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 
 import pytest
 
@@ -49,15 +48,6 @@ if ENDS:
     sys.exit()
 rest()
 """
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """Change to an empty directory, with no pyproject.toml above it."""
-    monkeypatch.delenv("EVRELOAD_POLL", raising=False)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", ["", *sys.path])
-    return tmp_path
 
 
 @pytest.fixture

@@ -77,7 +77,7 @@ LETTERS_TOGETHER = st.lists(st.sampled_from(LETTERS)).map("".join)
 
 
 @st.composite
-def one_option(draw) -> list[str]:
+def one_option(draw: st.DrawFn) -> list[str]:
     """Return one option of the command, in one of the forms in which it may be written."""
     value = draw(st.text())
     letters = draw(LETTERS_TOGETHER)
@@ -94,7 +94,7 @@ def one_option(draw) -> list[str]:
 
 
 @st.composite
-def one_target(draw) -> tuple[list[str], list[str], list[str]]:
+def one_target(draw: st.DrawFn) -> tuple[list[str], list[str], list[str]]:
     """Return a target as it is written, what of this is an option, and the target as it is run."""
     arguments = draw(st.lists(st.text() | one_option().map(lambda words: words[0])))
     name = draw(st.text(min_size=1))

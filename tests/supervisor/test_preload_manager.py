@@ -13,10 +13,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from evreload._common.project_paths import ProjectPaths
 from evreload._common.protocol import ModuleListed
 from evreload._settings import Settings
 from evreload._supervisor import preload_manager
+from evreload._supervisor.fork_server_client import ForkServerClient
 from evreload._supervisor.preload_manager import PreloadManager
+from evreload._watch.listener import WatchRequest
 from support.deadline import DEADLINE
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="--warm needs Linux")
@@ -24,25 +27,29 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="--warm needs Li
 WARM = Settings(target=["app.py"], warm=True)
 
 
-class ReadyWhenRead:
+class ReadyWhenRead(ForkServerClient):
     """A fork server that becomes ready just as the next run is forked."""
 
-    cannot_fork = importing = ""
     is_connected = True
-    is_outdated = is_ready = False
-    pid = 0
+    is_outdated = False
 
-    def __init__(self, target, project, names, excluded):
+    def __init__(
+        self, target: list[str], project: ProjectPaths, names: list[str], excluded: list[str]
+    ) -> None:
         self.names = names
+        self.considered = {*names, *excluded}
         self.excluded = excluded
         self.files, self.left_out = {}, {}
+        self.cannot_fork = self.importing = ""
+        self.is_ready = self.was_reaped = False
+        self.pid = 0
         self.input, self._end = os.pipe()
 
-    def read(self):
+    def read(self) -> set[WatchRequest]:
         self.is_ready = True
         return set()
 
-    def close(self):
+    def close(self) -> None:
         os.close(self.input)
         os.close(self._end)
 
@@ -96,7 +103,9 @@ def test_after_two_warm_starts_that_failed_all_starts_are_cold(caplog):
 class LeavesOneOut(ReadyWhenRead):
     """A fork server that has found one more module that cannot be preloaded."""
 
-    def __init__(self, target, project, names, excluded):
+    def __init__(
+        self, target: list[str], project: ProjectPaths, names: list[str], excluded: list[str]
+    ) -> None:
         super().__init__(target, project, names, excluded)
         self.left_out = {names[0]: "it starts a thread"}
 

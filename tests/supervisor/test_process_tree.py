@@ -115,7 +115,7 @@ def test_a_process_that_was_started_before_the_command_is_not_ended(app):
     script = 'sh -c "sleep 1000; true" >/dev/null 2>&1 & echo before $!; exec "$@"'
     app.start_command(["sh", "-c", script, "sh", sys.executable, "-m", "evreload", "app.py"])
     shell = int(app.line("before ").split()[1])
-    before = until(lambda: len(found := tree(shell)) > 1 and found, "it sleeps")
+    before = until(lambda: found if len(found := tree(shell)) > 1 else None, "it sleeps")
     app.line("ready 1")
     app.line("exited with status 0")
     app.write("helper.py", "VALUE = 2")

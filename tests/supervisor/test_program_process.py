@@ -92,7 +92,7 @@ def test_a_process_that_was_just_killed_may_be_released(start_program):
 @pytest.fixture
 def connected():
     """Return a process that is the test itself, and its ends of the pipes to send and receive."""
-    ends = []
+    ends: list[int] = []
 
     def start(pipes):
         ends.extend(map(os.dup, pipes[:2]))
@@ -127,6 +127,7 @@ def test_paths_that_the_pipe_does_not_hold_are_left_out(monkeypatch):
     process.drain(1.0, paths, stop_accepting=True)
     data = os.read(ends[0], 1 << 16)
     (message,) = Decoder().feed(data)
+    assert isinstance(message, Drain)
     count = len(message.changed)
     assert 0 < count < 1000
     assert message == Drain(1.0, True, tuple(paths[:count]))

@@ -37,17 +37,17 @@ class FakeProcess(ProgramProcess):
         self.received: list[Drain] = []
         self.was_asked = asyncio.Event()
 
-    def drain(self, grace, changed, *, stop_accepting):
+    def drain(self, grace: float, changed: list[str], *, stop_accepting: bool) -> None:
         self.received.append(Drain(grace, stop_accepting, tuple(changed)))
         self.was_asked.set()
         if self.answers:
             self.shutdown.on_drained(self, Drained(self.pid, answered_all=False))
 
-    def signal(self, number):
+    def signal(self, number: int) -> None:
         if self.is_running:
             self.end(-number)
 
-    def end(self, status):
+    def end(self, status: int) -> None:
         self.status = status
         self.advance(Event.EXIT)
         self.shutdown.on_exit()
@@ -56,6 +56,7 @@ class FakeProcess(ProgramProcess):
 def start(*messages, answers=True, **options):
     """Return a fake process that has sent *messages*, and what ends it."""
     process = FakeProcess.start(lambda pipes: os.getpid())
+    assert isinstance(process, FakeProcess)
     process.shutdown = Shutdown(Settings(target=["app.py"], **options), set)
     process.answers = answers
     for message in messages:

@@ -27,17 +27,17 @@ from evreload._supervisor.spare import Spare
 def spare(tmp_path):
     (tmp_path / "app.py").write_text("import time; time.sleep(1000)")
     settings = Settings(target=[str(tmp_path / "app.py")])
-    started = set()
+    present = start_cold(settings.target)
+    started = {present.pid}
+    made: Spare
 
     def note():
-        started.update(spare.pids)
+        started.update(made.pids)
 
-    present = start_cold(settings.target)
-    spare = Spare(settings, present, lambda requests: None, note)
-    started.add(present.pid)
-    yield spare
+    made = Spare(settings, present, lambda requests: None, note)
+    yield made
     present.close()
-    spare.close()
+    made.close()
     for pid in started:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from evreload._supervisor.terminal import CLEAR, clear
+from evreload._common.terminal import CLEAR, clear
 from support.app import WARM_TIMEOUT, App
 from support.deadline import DEADLINE
 from support.processes import have_ended, process_tree, was_forked

@@ -24,7 +24,8 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+        port: int = one.getsockname()[1]
+        return port
 
 
 def copy_example(app, name: str, needs: str) -> None:
@@ -44,7 +45,8 @@ def ask(port: int) -> dict[str, str | int] | None:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
     try:
         connection.request("GET", "/")
-        return json.load(connection.getresponse())
+        answer: dict[str, str | int] = json.load(connection.getresponse())
+        return answer
     except (OSError, http.client.HTTPException):
         return None
     finally:
@@ -66,7 +68,8 @@ def page_at(url: str) -> str:
     while True:
         try:
             with urllib.request.urlopen(url, timeout=DEADLINE) as answer:
-                return answer.read().decode()
+                page: bytes = answer.read()
+                return page.decode()
         except OSError:
             if time.monotonic() > deadline:
                 raise

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 import pytest
 
 from support.app import App
 from support.deadline import DEADLINE
 
+T = TypeVar("T")
 
-def until(fact, what, app: App | None = None):
+
+def until(fact: Callable[[], T | None], what: str | Callable[[], str], app: App | None = None) -> T:
     """Block until *fact* returns a true value, and return that value.
 
     At the deadline, fail with *what* (a text, or a function that returns it) and the output of

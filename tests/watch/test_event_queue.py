@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from tornado.ioloop import IOLoop
@@ -67,7 +68,7 @@ def test_many_threads_put_and_the_loop_is_woken_once(make_loop):
         drained = Drained(make_loop)
         drained.queue.open()
         await asyncio.sleep(0)
-        loop = asyncio.get_running_loop()
+        loop: Any = asyncio.get_running_loop()
         items = set(range(20_000))
         with ThreadPoolExecutor(4) as pool:  # while the loop stands still
             list(pool.map(drained.queue.put, items))

@@ -21,9 +21,9 @@ from watchdog.events import (
 
 from evreload._watch.observers import mounts
 from evreload._watch.observers.base import EVENTS_LOST, FileEvent
-from evreload._watch.observers.native import NativeObserver
+from evreload._watch.observers.observer_set import ObserverSet
 from evreload._watch.observers.polling import PollingObserver
-from evreload._watch.observers.select import ObserverSet
+from evreload._watch.observers.portable import PortableObserver
 from support.deadline import DEADLINE
 from support.waiting import until
 
@@ -32,7 +32,7 @@ CHECK_TIME = 0.02  # seconds
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="on Linux only")
 
 
-class Reported(queue.Queue):
+class Reported(queue.Queue[FileEvent]):
     """The events that were reported, in order."""
 
     def next(self):
@@ -226,10 +226,11 @@ class TestInotify:
         assert reported.empty()
 
     def test_an_overflow_of_the_queue_is_reported_as_lost_events(self, inotify, reported, top):
-        from watchdog.observers.inotify_c import InotifyConstants, InotifyEvent
+        from watchdog.observers.inotify_c import InotifyConstants, InotifyEvent, WatchDescriptor
 
         inotify.add_watch(str(top))
-        inotify._thread.handle_event(InotifyEvent(-1, InotifyConstants.IN_Q_OVERFLOW, 0, b""))
+        overflow = InotifyEvent(WatchDescriptor(-1), InotifyConstants.IN_Q_OVERFLOW, 0, b"")
+        inotify._thread.handle_event(overflow)
         assert reported.next() == EVENTS_LOST
 
     @pytest.mark.filterwarnings("ignore")
@@ -371,40 +372,40 @@ class TestPolling:
         assert reported.next() == FileEvent(str(inner / "any"))
 
 
-# The native observer, with watchdog's own Observer for this system
+# The portable observer, with watchdog's own Observer for this system
 
 
 @pytest.fixture
-def native(reported, entries):
-    native = NativeObserver(reported.put, entries)
-    yield native
-    native.stop()
+def portable(reported, entries):
+    portable = PortableObserver(reported.put, entries)
+    yield portable
+    portable.stop()
 
 
 class TestNative:
-    def test_it_reports_what_happens_to_the_names_that_matter(self, native, reported, top):
-        native.add_watch(str(top))
+    def test_it_reports_what_happens_to_the_names_that_matter(self, portable, reported, top):
+        portable.add_watch(str(top))
         (top / "other").write_text("")
         (top / "file").write_text("")
         assert reported.next() == FileEvent(str(top / "file"))
         reported.until(FileEvent(str(top / "file")))
 
-    def test_one_root_covers_all_directories_below_it(self, native, reported, entries, top):
+    def test_one_root_covers_all_directories_below_it(self, portable, reported, entries, top):
         (top / "a" / "b").mkdir(parents=True)
         (top / "ab").mkdir()
         for name in ("a/b", "a", "ab"):
             entries[str(top / name)] = {"file"}
-            native.add_watch(str(top / name))
-        assert native._roots.keys() == {str(top / "a"), str(top / "ab")}
+            portable.add_watch(str(top / name))
+        assert portable._roots.keys() == {str(top / "a"), str(top / "ab")}
         (top / "a" / "b" / "file").write_text("")
         assert reported.next() == FileEvent(str(top / "a" / "b" / "file"))
 
-    def test_a_directory_in_which_no_name_matters_is_no_root(self, native, entries, top):
+    def test_a_directory_in_which_no_name_matters_is_no_root(self, portable, entries, top):
         entries[str(top)] = set()
-        native.add_watch(str(top))
-        assert not native._roots
+        portable.add_watch(str(top))
+        assert not portable._roots
         with pytest.raises(FileNotFoundError):
-            native.add_watch(str(top / "missing"))
+            portable.add_watch(str(top / "missing"))
 
     @pytest.mark.parametrize(
         ("event", "names"),
@@ -420,15 +421,15 @@ class TestNative:
             (FileCreatedEvent("/all/any"), {"any"}),
         ],
     )
-    def test_events_as_other_systems_report_them(self, native, reported, entries, event, names):
+    def test_events_as_other_systems_report_them(self, portable, reported, entries, event, names):
         entries.update({"/top": {"file"}, "/all": None})
-        native.dispatch(event)
+        portable.dispatch(event)
         reported.put("end")
         assert {os.path.basename(one.path) for one in reported.until("end")} == names
 
-    def test_an_event_of_a_watched_directory_itself_is_reported(self, native, reported, entries):
+    def test_an_event_of_a_watched_directory_itself_is_reported(self, portable, reported, entries):
         entries["/top/inner"] = set()
-        native.dispatch(FileMovedEvent("/top/inner", "/away"))
+        portable.dispatch(FileMovedEvent("/top/inner", "/away"))
         assert reported.next() == FileEvent("/top/inner")
 
 

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import pytest
 
 from evreload._watch.watch_plan import WatchPlan
+from support.observers import SilentObservers
 
 
-class Recorder:
+class Recorder(SilentObservers):
     """Observers that note which directories are watched, and let a test act at that moment."""
 
-    def __init__(self):
-        self.watched = set()
-        self.act = lambda directory: None
+    def __init__(self) -> None:
+        super().__init__()
+        self.act: Callable[[str], object] = lambda directory: None
 
-    def add_watch(self, directory):
-        self.watched.add(directory)
+    def add_watch(self, directory: str) -> None:
+        super().add_watch(directory)
         self.act(directory)
 
-    def remove_watch(self, directory):
+    def remove_watch(self, directory: str) -> None:
         self.watched.discard(directory)
 
 
@@ -163,7 +165,7 @@ def test_a_directory_that_is_not_needed_any_more_is_not_watched(plan, observers,
 def test_an_ancestor_in_which_names_come_to_matter_is_watched_again(plan, observers, top):
     (top / "a").mkdir()
     plan.add(str(top / "a" / "file"))
-    again = []
+    again: list[str] = []
     observers.act = again.append
     plan.add(str(top / "file"))
     plan.add(str(top / "other"))

@@ -8,79 +8,68 @@ import os
 import shutil
 import threading
 import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import pytest
 
 from evreload._common.own_writes import OwnWrites
 from evreload._watch import debounce as debouncing
 from evreload._watch import git_lock, watched_files
-from evreload._watch.listener import WatchRequest
+from evreload._watch.ignore import IgnoreRule
+from evreload._watch.listener import Changes, WatchRequest
 from evreload._watch.observers.base import EVENTS_LOST, FileEvent
 from evreload._watch.watched_files import WatchedFiles
 from support.deadline import DEADLINE
 from support.files import await_tick
-
-
-class SilentObservers:
-    """Observers that report nothing."""
-
-    def __init__(self):
-        self.watched = []
-        self.is_stopped = False
-
-    def add_watch(self, directory):
-        self.watched.append(directory)
-
-    def remove_watch(self, directory):
-        pass
-
-    def stop(self):
-        self.is_stopped = True
+from support.observers import SilentObservers
 
 
 class Listener:
     """Owns the watched files of a directory, and keeps what they deliver."""
 
-    def __init__(self, top, *, debounce=0.0, ignored=lambda path: None):
+    def __init__(
+        self, top: Path, *, debounce: float = 0.0, ignored: IgnoreRule = lambda path: None
+    ) -> None:
         self.top = top
-        self.connected = []
+        self.connected: list[SilentObservers] = []
         self.writes = OwnWrites()
-        self.excused = set()
-        self.asked = []
-        self.seen = set()
-        self._delivered = asyncio.Queue()
+        self.excused: set[str] = set()
+        self.asked: list[str] = []
+        self.seen: set[str] = set()
+        self._delivered: asyncio.Queue[Changes] = asyncio.Queue()
         self.files = WatchedFiles(
             self._connect, self, threading.RLock(), debounce=debounce, ignored=ignored
         )
 
-    def _connect(self):
+    def _connect(self) -> SilentObservers:
         self.connected.append(SilentObservers())
         return self.connected[-1]
 
     # The listener of the files
 
-    def on_changes(self, changes):
+    def on_changes(self, changes: Changes) -> None:
         self._delivered.put_nowait(changes)
 
-    def on_watching(self):
+    def on_watching(self) -> None:
         raise NotImplementedError
 
-    def may_continue(self):
+    def may_continue(self) -> bool:
         raise NotImplementedError
 
-    def new_requests(self):
+    def new_requests(self) -> Iterable[WatchRequest]:
         raise NotImplementedError
 
-    def own_writes(self):
+    def own_writes(self) -> OwnWrites:
         return self.writes
 
-    def is_excused(self, path, *, may_be_own):
+    def is_excused(self, path: str, *, may_be_own: bool) -> bool:
         self.asked.append(path)
         return path in self.excused
 
     # What a test does
 
-    def path(self, name):
+    def path(self, name: str) -> str:
         return str(self.top / name)
 
     def request(self, *names, since_ns=None, is_explicit=False):
@@ -99,17 +88,17 @@ class Listener:
         """Handle an event of each name."""
         self.files.handle({FileEvent(self.path(name), is_unfinished) for name in names})
 
-    async def changes(self):
+    async def changes(self) -> set[str]:
         """Wait for the next delivery; return the names in it."""
         changes = await self.latest()
         names = {path.removeprefix(f"{self.top}/") for path in changes}
         self.seen |= names
         return names
 
-    async def latest(self):
+    async def latest(self) -> Changes:
         return await asyncio.wait_for(self._delivered.get(), DEADLINE)
 
-    async def until(self, fact):
+    async def until(self, fact: Callable[[], object]) -> None:
         async with asyncio.timeout(DEADLINE):
             while not fact():  # noqa: ASYNC110  # nothing signals it
                 await asyncio.sleep(0)
@@ -536,6 +525,11 @@ def test_a_watched_directory_is_removed_and_created_again(top, is_link):
         (top / "tree").symlink_to("real")
     name = f"{tree.name}/sub/page"
 
+    async def delivered_inode(listener):
+        fingerprint = (await listener.latest())[str(top / name)]
+        assert fingerprint
+        return fingerprint.inode
+
     async def main():
         listener = Listener(top)
         listener.request("tree", is_explicit=True)
@@ -549,7 +543,7 @@ def test_a_watched_directory_is_removed_and_created_again(top, is_link):
         (tree / "sub").mkdir(parents=True)
         (tree / "sub" / "page").write_text("22")
         listener.report(tree.name)
-        while (top / name).stat().st_ino != (await listener.latest())[str(top / name)].inode:
+        while (top / name).stat().st_ino != await delivered_inode(listener):
             pass
 
     asyncio.run(main())
@@ -668,7 +662,7 @@ def test_an_ignored_path_in_a_watched_directory_is_not_looked_at(top):
     (top / "tree" / "page~").write_text("1")
 
     async def main():
-        listener = Listener(top, ignored=lambda path: path.endswith("ignored") and "rule")
+        listener = Listener(top, ignored=lambda path: "rule" if path.endswith("ignored") else None)
         listener.request("tree", is_explicit=True)
         listener.start()
         (top / "tree" / "ignored").write_text("1")

@@ -7,13 +7,15 @@ import os
 import threading
 import time
 import zipfile
+from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
 from evreload._common.own_writes import OwnWrites
 from evreload._settings import Settings
 from evreload._watch import watched_files, watcher
-from evreload._watch.listener import WatchRequest
+from evreload._watch.listener import Changes, WatchRequest
 from evreload._watch.owner_loop import AsyncioLoop
 from evreload._watch.watcher import FileWatcher
 from support.deadline import DEADLINE
@@ -23,41 +25,41 @@ from support.files import await_tick
 class Listener:
     """Owns a file watcher, and keeps what it delivers."""
 
-    def __init__(self, **settings):
-        self.delivered = asyncio.Queue()
+    def __init__(self, **settings: Any) -> None:
+        self.delivered: asyncio.Queue[Changes] = asyncio.Queue()
         self.is_watching = asyncio.Event()
         self.continues = True
-        self.calls = []
-        self.requests_to_come = []
+        self.calls: list[str] = []
+        self.requests_to_come: list[WatchRequest] = []
         self.watcher = FileWatcher(
             Settings(**{"debounce": 0.0, **settings}), self, AsyncioLoop(), threading.RLock()
         )
 
-    def on_changes(self, changes):
+    def on_changes(self, changes: Changes) -> None:
         self.delivered.put_nowait(changes)
 
-    def on_watching(self):
+    def on_watching(self) -> None:
         self.calls.append("on_watching")
         self.is_watching.set()
 
-    def may_continue(self):
+    def may_continue(self) -> bool:
         return self.continues
 
-    def new_requests(self):
+    def new_requests(self) -> Iterable[WatchRequest]:
         self.calls.append("new_requests")
         requests, self.requests_to_come = self.requests_to_come, []
         return requests
 
-    def own_writes(self):
+    def own_writes(self) -> OwnWrites:
         return OwnWrites()
 
-    def is_excused(self, path, *, may_be_own):
+    def is_excused(self, path: str, *, may_be_own: bool) -> bool:
         return False
 
-    async def watching(self):
+    async def watching(self) -> None:
         await asyncio.wait_for(self.is_watching.wait(), DEADLINE)
 
-    async def changes(self):
+    async def changes(self) -> set[str]:
         """Wait for the next delivery; return the paths in it."""
         return set(await asyncio.wait_for(self.delivered.get(), DEADLINE))
 
@@ -187,13 +189,15 @@ def test_requests_beyond_a_limit_wait_for_the_next_turn(top, monkeypatch):
         handled = []
         listener.watcher.start()
         await listener.watching()
-        handle = listener.watcher._files.handle
+        files = listener.watcher._files
+        assert files
+        handle = files.handle
 
         def note(items):
             handled.append(len([item for item in items if isinstance(item, WatchRequest)]))
             handle(items)
 
-        listener.watcher._files.handle = note
+        monkeypatch.setattr(files, "handle", note)
         listener.calls.clear()
         listener.requests_to_come = requests(top, "new")
         for request in requests(top, *names):
@@ -271,7 +275,7 @@ def test_git_may_say_what_is_left_out_of_a_directory(top, gitignore):
             (top / name).write_text("22")
             if name != "app/app.log" or not gitignore:
                 expected.add(str(top / name))
-        changes = set()
+        changes: set[str] = set()
         while not expected <= changes:
             changes |= await listener.changes()
         assert changes == expected
@@ -455,6 +459,7 @@ def test_a_scan_ends_once_the_observers_are_disconnected(top, monkeypatch):
             lambda: requests(top, *(f"directory{n}/file" for n in range(number)))
         )
         await until(lambda: listener.watcher._files and listener.watcher._files._observers)
+        assert listener.watcher._files
         assert listener.watcher._files.is_scanning
         listener.watcher.disconnect()
         listener.watcher.await_first_scan()

@@ -1,11 +1,11 @@
-"""The program's end of supervised mode: the public functions call it, and it sends messages.
+"""The client of the supervisor, in the program: it sends and receives messages.
 
-It has no thread of its own. What the program is made of is sent while it is imported. A message
-from the supervisor comes with SIGURG: a signal reaches the main thread whatever it does, with a
+It has no thread of its own. It sends the name of each file when Python imports it. With each
+message, the supervisor sends SIGURG: a signal reaches the main thread whatever that does, with a
 loop or without.
 
-Runs in: the program, under the supervisor; on any of its threads, but messages are received on
-the main thread.
+Runs in: the program, under the supervisor, and its workers. It sends messages on any thread, and
+receives them on the main thread.
 Owns: the pipes to the supervisor, and the handler of SIGURG.
 """
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .._program.hooks import Hook
     from .._program.imports import Imports
 
-MAX_WRITES = 100  # sent one by one; a program that writes more may have written any file
+MAX_WRITES = 100  # files that are sent; a program that writes more may have written any file
 SOCK_STREAM = 1  # without importing `socket`
 AF_UNIX = 1
 MULTIPROCESSING = f"{os.sep}multiprocessing{os.sep}"
@@ -44,7 +44,7 @@ MULTIPROCESSING = f"{os.sep}multiprocessing{os.sep}"
 class Client:
     """The backend of a program that runs under the supervisor."""
 
-    is_started = True  # the supervisor watches
+    is_started = True  # the supervisor watches from the beginning
 
     def __init__(self, role: Role, imports: Imports) -> None:
         self._role = role
@@ -56,8 +56,8 @@ class Client:
         self._supervisor = os.getppid()
         self._lists_modules = role.lists_modules
         self._is_released = self._is_first_run = False
-        self._patched_multiprocessing = self._patched_forks = False
-        self._writes = 0
+        self._has_patched_multiprocessing = self._observes_forks = False
+        self._writes = 0  # of files that are not code
         self._run_info: RunInfo | None = None
         self._changed: frozenset[str] | None = None
         imports.started_ns = self._started_ns
@@ -67,25 +67,25 @@ class Client:
             imports.set_listener("socket.__new__", self._on_first_socket)
         for path, read_ns in imports.unreported(self._started_ns):
             self._send_file(path, read_ns)
-        self._patch_multiprocessing()  # if the fork server has imported it
+        self._patch_multiprocessing()  # the fork server may have imported it
 
     def wait_for_release(self) -> None:
-        """Wait until the supervisor lets this run begin; end the process if it never does."""
+        """Wait until the supervisor lets this run begin; end the process if it closes the pipe."""
         waits = self._role.kind == PROGRAM
-        self._is_first_run = waits  # unless the supervisor says otherwise
+        self._is_first_run = waits  # unless the release has information of a previous run
         try:
             while waits and not self._is_released:
                 self._handle_all(self._pipes.wait())
         except KeyboardInterrupt:
             os._exit(130)
-        self._supervisor = os.getppid()  # of a fork, only by now
+        self._supervisor = os.getppid()  # a fork had another parent when `__init__` ran
         self.handle_signal()
         self._drain.can_ask = True
         self._started_ns = time.time_ns()
         self._pipes.send(protocol.Started())
 
     def handle_signal(self) -> None:
-        """Receive messages whenever SIGURG comes; by default this signal does nothing."""
+        """Receive messages whenever SIGURG comes, which does nothing by default."""
         _signal.signal(_signal.SIGURG, self._on_signal)
 
     # The backend
@@ -126,7 +126,7 @@ class Client:
         return bind_sockets(port, *arguments)
 
     def add_hook(self, hook: Hook) -> None:
-        """Add *hook*, and ask for the time to run it."""
+        """Add *hook*, and ask the supervisor for the time to run it."""
         self._hooks.add(hook)
         if self._pipes.are_own:
             self._drain.need(TIME_FOR_HOOKS)
@@ -138,7 +138,7 @@ class Client:
     def reload(self) -> None:
         """Run the hooks and restart in place, with the environment of this process.
 
-        A worker has the supervisor restart the whole program instead. While hooks run, the
+        A worker asks the supervisor to restart the whole program instead. If hooks run already, a
         restart is under way, and this does nothing.
         """
         if self._hooks.are_running:
@@ -169,7 +169,7 @@ class Client:
             restart({RUN_INFO_VARIABLE: run_info}, role)
         except OSError as error:
             spawn.set_inheritable(pipes, False)
-            self._pipes.send(protocol.Started())  # it goes on after all
+            self._pipes.send(protocol.Started())  # this run goes on
             self._drain.need_again()
             _log_failed_restart(error)
 
@@ -178,7 +178,7 @@ class Client:
     def _on_signal(self, number: int, frame: object) -> None:
         if self._pipes.are_own:
             self._handle_all(self._pipes.receive())
-        else:  # messages are for the program's first process alone
+        else:  # the message is for the process that owns the pipes
             self._drain.begin_in_worker()
 
     def _handle_all(self, messages: Iterable[protocol.Message]) -> None:
@@ -194,7 +194,7 @@ class Client:
 
     def _on_release(self, message: protocol.Release) -> None:
         self._is_released = True
-        startup.INPUT_OFFSET = startup.input_offset()  # the last run may have read on until now
+        startup.INPUT_OFFSET = startup.input_offset()  # the run before may have moved it until now
         self._drain.grace = message.grace
         self._imports.started_ns = message.started_ns
         self._lists_modules = message.lists_modules
@@ -208,18 +208,18 @@ class Client:
     # Messages to the supervisor
 
     def report_failure(self, error: BaseException) -> None:
-        """Send the files that *error* passed through: a change of any may mend it."""
+        """Send the files that *error* passed through: a change of one of them may mend it."""
         from .._program.tracebacks import traceback_files
 
         for path in traceback_files(error):
             self._pipes.send(protocol.FailedIn(path))
 
     def report_script(self, path: str) -> None:
-        """Send the script that runs next; its name may not be that of a source file."""
+        """Send the script that runs next, which may not have the name of a source file."""
         self._send_file(absolute(path), time.time_ns())
 
     def report_end(self) -> None:
-        """Send that the program has run to its end."""
+        """Report that the program has ended, and which modules it has imported, if asked for."""
         if self._pipes.are_own:
             if self._lists_modules:
                 self._send_modules()
@@ -239,7 +239,7 @@ class Client:
             self._patch_multiprocessing()
 
     def _send_write(self, path: str) -> None:
-        is_code = path.endswith(CODE_SUFFIXES)  # which it may import next
+        is_code = path.endswith(CODE_SUFFIXES)  # always sent: the program may import it next
         self._writes += not is_code
         if is_code or (path and self._writes <= MAX_WRITES):
             self._pipes.send(protocol.FileWritten(path))
@@ -248,12 +248,12 @@ class Client:
             self._imports.ignore_data_writes()
 
     def _patch_multiprocessing(self) -> None:
-        """Make the interpreters that multiprocessing spawns report to the supervisor, too."""
+        """Make clients of the interpreters that multiprocessing spawns, too."""
         util: Any = sys.modules.get("multiprocessing.util")
-        spawnv_passfds = getattr(util, "spawnv_passfds", None)  # missing while it is imported
-        if spawnv_passfds is None or self._patched_multiprocessing:
+        spawnv_passfds = getattr(util, "spawnv_passfds", None)  # missing while util is imported
+        if spawnv_passfds is None or self._has_patched_multiprocessing:
             return
-        self._patched_multiprocessing = True
+        self._has_patched_multiprocessing = True
         pipes = self._pipes
 
         def spawn_worker(path: bytes, args: Iterable[Any], passfds: Iterable[int]) -> Any:
@@ -280,21 +280,21 @@ class Client:
         self._pipes.send(protocol.SocketBound(time.monotonic()))
         if "tornado.httpserver" in sys.modules:
             self._drain.need(TIME_FOR_REQUESTS)
-            if not self._patched_forks:
-                self._patched_forks = True
+            if not self._observes_forks:
+                self._observes_forks = True
                 os.register_at_fork(after_in_child=self._after_fork)
 
     def _after_fork(self) -> None:
         self._imports.set_listener("socket.__new__", self._on_socket_of_worker)
 
     def _on_socket_of_worker(self, arguments: tuple[Any, ...]) -> None:
-        """Take a Unix socket for the self-pipe of a new loop: this process serves requests."""
+        """Handle a Unix socket in a fork: it is the self-pipe of a loop, which serves requests."""
         if arguments[1] == AF_UNIX:
             self._imports.set_listener("socket.__new__", None)
             self._drain.need(TIME_FOR_REQUESTS)
 
     def _on_first_socket(self, arguments: object) -> None:
-        """Intercept the methods of sockets: by now the program has imported `socket`."""
+        """Intercept the methods of sockets, now that the program has imported `socket`."""
         self._imports.set_listener("socket.__new__", None)
         (service,) = self._pipes.service
         if not self._pipes.is_open(service):
@@ -307,7 +307,7 @@ class Client:
 
 
 def _log_failed_restart(reason: object) -> None:
-    import logging  # not at the top: the program may not use it
+    import logging  # not at the top: the program may do without it
 
     from .._common.log import STILL_RUNNING
 

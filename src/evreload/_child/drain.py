@@ -1,11 +1,11 @@
-"""What the program does when the supervisor is about to stop it.
+"""Drains the program, when the supervisor is about to stop it.
 
-In this order: it finishes the requests in progress; runs the reload hooks; stops accepting
-connections; writes out what it has buffered; and answers the supervisor.
+In this order, the program finishes the requests in progress, runs the reload hooks, stops accepting
+connections, flushes its output, and answers the supervisor.
 
 Runs in: the program, under the supervisor, and each of its workers; on the thread of its loop, or
 else on its main thread. The program imports it, so it imports next to nothing.
-Owns: how much time each process has asked for.
+Owns: the record of the time that this process has asked for.
 """
 
 from __future__ import annotations
@@ -24,39 +24,40 @@ if TYPE_CHECKING:
     from .._program.hooks import Hooks
     from .._program.kept_sockets import SocketInterceptor
 
-DEFAULT_GRACE = 1.0  # seconds for requests, in workers that were not sent another value
-TIME_FOR_HOOKS = 7.0  # seconds; a coroutine hook has less, and its own message
-TIME_FOR_REQUESTS = 1.0  # seconds, beyond the grace, to notice that they are finished
-TIME_FOR_SOCKETS = 1.0  # seconds, to see which sockets the workers have made listen
-MAX_CLIENTS = 20  # named as unfinished
+DEFAULT_GRACE = 1.0  # seconds for requests, in the workers of a program that was not released
+TIME_FOR_HOOKS = 7.0  # seconds; more than `COROUTINE_TIMEOUT` of one coroutine hook
+TIME_FOR_REQUESTS = 1.0  # seconds beyond the grace, to notice that the requests are finished
+TIME_FOR_SOCKETS = 1.0  # seconds, to send the sockets that the workers have made listen
+MAX_CLIENTS = 20  # unfinished clients that are named in the answer
 
 
 class ProgramDrain:
-    """Drains this process once; a second request means: without any further delay."""
+    """Drains this process once; answers a second request at once."""
 
     def __init__(self, pipes: Pipes, hooks: Hooks) -> None:
         self._pipes = pipes
         self._hooks = hooks
-        self._needed: dict[int, float] = {}  # seconds; of this process, and those it is a fork of
-        self._begun_in = 0  # the process ID, since forks inherit it
+        # Seconds, by the IDs of this process and of those that it was forked from.
+        self._needed: dict[int, float] = {}
+        self._begun_in = 0  # the ID of the process that was drained; its forks inherit this
         self.interceptor: SocketInterceptor | None = None
-        self.grace = DEFAULT_GRACE
-        self.can_ask = False  # the supervisor has released this process
+        self.grace = DEFAULT_GRACE  # seconds for requests, in a worker
+        self.can_ask = False  # whether the supervisor has released this process
 
     def need(self, seconds: float) -> None:
-        """Ask the supervisor to drain this process before it is stopped, and for the time."""
+        """Ask the supervisor to drain this process before it stops it, and to wait *seconds*."""
         pid = os.getpid()
         if self.can_ask and seconds > self._needed.get(pid, 0):
             self._needed[pid] = seconds
             self._pipes.send(DrainTimeNeeded(pid, seconds))
 
     def need_again(self) -> None:
-        """Ask once more for all the time asked for: the supervisor took it for another run's."""
+        """Ask again for the time: the supervisor has forgotten it, since it expected a new run."""
         for pid, seconds in self._needed.items():
             self._pipes.send(DrainTimeNeeded(pid, seconds))
 
     def begin_in_worker(self) -> None:
-        """Drain a fork of the program, which receives no messages."""
+        """Drain this worker, which receives SIGURG, but no messages."""
         self.begin(self.grace, stop_accepting=True)
 
     def begin(self, grace: float, *, stop_accepting: bool) -> None:
@@ -69,14 +70,14 @@ class ProgramDrain:
             return
         if self.interceptor:
             self.interceptor.keep_listening()
-        # The program may be importing asyncio just now.
+        # The signal may have come while the program imports asyncio.
         running = getattr(sys.modules.get("asyncio"), "get_running_loop", None)
         try:
             loop = running() if running else None
         except RuntimeError:
             loop = None
         if loop:
-            # The signal alone does not wake the loop.
+            # call_soon would not wake the loop: it may wait for events.
             loop.call_soon_threadsafe(self._begin_on_loop, loop, grace, stop_accepting)
         else:
             self._run_outside_loop(stop_accepting)
@@ -115,7 +116,7 @@ class ProgramDrain:
         self._answer(unfinished, answered_all=answered_all, stop_accepting=stop_accepting)
 
     async def _run_coroutine_hooks(self) -> None:
-        """Await the coroutine hooks. If one of them ends the loop, the others still run."""
+        """Await the coroutine hooks. If one cancels this task, the ordinary hooks still run."""
         import asyncio
 
         from .._program.hooks import is_interrupted
@@ -133,7 +134,7 @@ class ProgramDrain:
             from .._program.stop_accepting import stop_accepting as stop
 
             stop(self.interceptor.unkept())
-        if self._pipes.are_own:  # a fork would write the copies it has of its parent's buffers
+        if self._pipes.are_own:  # a fork would also write what it has inherited in its buffers
             flush_output()
         clients = tuple(unfinished[:MAX_CLIENTS])
         self._pipes.send(Drained(os.getpid(), answered_all, clients))

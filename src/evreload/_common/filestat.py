@@ -1,4 +1,4 @@
-"""What the file system says about a file, and which clock it stamps files with.
+"""The status of files, and the clock that the file system takes their times from.
 
 Runs in: any process, any thread.
 Owns: nothing; it only reads.
@@ -12,12 +12,12 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-# CLOCK_REALTIME_COARSE of Linux, which `time` has no name for. Linux stamps files with it.
+# CLOCK_REALTIME_COARSE, which `time` has no name for. Linux takes the times of files from it.
 COARSE_CLOCK = 5
 
 
 def file_time() -> int:
-    """Return the time by the clock that stamps files, in nanoseconds since the epoch.
+    """Return the time by the clock of file times, in nanoseconds since the epoch.
 
     It may be some milliseconds behind `time.time_ns`.
     """
@@ -27,7 +27,7 @@ def file_time() -> int:
 
 
 class Fingerprint(NamedTuple):
-    """Differs once a file was saved, replaced or touched; not after a chmod or a read."""
+    """Differs after a file was saved, replaced or touched; not after a chmod or a read."""
 
     mtime_ns: int
     size: int
@@ -69,9 +69,10 @@ def stat_path(path: str, *, follow: bool = True) -> Status | None:
 
 
 def quick_fingerprint(path: str) -> tuple[int, ...] | None:
-    """Return a tuple equal to the fingerprint of *path* if it is a file.
+    """Return a tuple equal to the fingerprint of *path*, if that is a regular file.
 
-    For thousands of paths in a row. For anything but a file only `stat_path` is right.
+    This is faster than `stat_path`, for thousands of paths in a row. For a path of another kind the
+    tuple differs from the fingerprint, so the caller has to compare that as well.
     """
     try:
         found = os.stat(path)
@@ -83,7 +84,7 @@ def quick_fingerprint(path: str) -> tuple[int, ...] | None:
 def find_differing(known: Mapping[str, Fingerprint | None]) -> dict[str, Fingerprint | None]:
     """Return the paths of *known* whose fingerprint differs by now, each with the new one."""
     found = {}
-    for path, before in list(known.items()):  # another thread may add some meanwhile
+    for path, before in list(known.items()):  # a copy: another thread may add paths
         if quick_fingerprint(path) != before:
             here = stat_path(path)
             now = here and here.fingerprint

@@ -1,8 +1,8 @@
-"""The log of evreload: one line an event, through the logger ``evreload``.
+"""The log of evreload: one line for each event, through the logger ``evreload``.
 
-The command prints that logger on standard error. The library configures no logging.
+The command prints the records of that logger on standard error. The library configures no logging.
 
-Runs in: the supervisor, and the program in in-process mode; on any thread.
+Runs in: the supervisor and the program, in both modes; on any thread.
 Owns: in the supervisor, the handler and the level of the logger ``evreload``.
 """
 
@@ -13,16 +13,19 @@ import os
 import sys
 from collections.abc import Iterable
 
+from .terminal import is_terminal
+
 COLOURS = {logging.ERROR: "31", logging.WARNING: "33", logging.INFO: "36", logging.DEBUG: "2"}
 MAX_NAMED = 3  # changed files in one line
-STILL_RUNNING = "still running the previous version"  # ends the message on a change not followed
+# Ends a message about a change for which the program is not restarted.
+STILL_RUNNING = "still running the previous version"
 WAITING = "waiting for a change"
 
 logger = logging.getLogger("evreload")
 
 
 def configure(*, quiet: bool, verbose: bool) -> None:
-    """Print the logger on standard error: only problems if *quiet*, also reasons if *verbose*."""
+    """Print the log on standard error: only problems if *quiet*, also reasons if *verbose*."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Formatter(coloured=is_terminal() and not os.environ.get("NO_COLOR")))
     logger.addHandler(handler)
@@ -43,16 +46,11 @@ def shorten(path: str) -> str:
 
 
 def name_some(paths: Iterable[str]) -> str:
-    """Name a few of *paths*, and count the others."""
+    """Return the names of a few of *paths*, and the number of the others."""
     names = sorted(paths)
     if len(names) <= MAX_NAMED:
         return ", ".join(names)
     return f"{', '.join(names[:MAX_NAMED])} and {len(names) - MAX_NAMED} more"
-
-
-def is_terminal() -> bool:
-    """Whether standard error is a terminal."""
-    return sys.stderr is not None and sys.stderr.isatty()
 
 
 class _Formatter(logging.Formatter):

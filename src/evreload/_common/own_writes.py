@@ -1,6 +1,6 @@
-"""What the program has written itself, and what it has read of Python source.
+"""Which files the program has written itself, and which contents of source files it has read.
 
-Runs in: the program, which records it, on any thread; the supervisor, which is sent it, on its
+Runs in: the program, which records it, on any thread; the supervisor, which receives it, on its
 loop's thread.
 Owns: the record of one run. The program imports it, so it imports next to nothing.
 """
@@ -11,7 +11,7 @@ from .source import source_hash
 
 
 class OwnWrites:
-    """Records what the program wrote and read, to tell its own changes from those of others."""
+    """Records what the program wrote and read, to distinguish its own changes from others."""
 
     def __init__(self) -> None:
         self._written: set[str] = set()
@@ -26,15 +26,15 @@ class OwnWrites:
         """Record that the program started another process, which may write any file."""
         self._has_spawned = True
 
-    def note_read(self, path: str, content: str, read_ns: int) -> None:
-        """Record that the program read the source file *path*; *content* is its hash.
+    def note_read(self, path: str, content_hash: str, read_ns: int) -> None:
+        """Record that the program read the source file *path*, whose content has *content_hash*.
 
         *read_ns* is in nanoseconds since the epoch.
         """
-        self._sources[path] = (content, read_ns)
+        self._sources[path] = (content_hash, read_ns)
 
     def clear_writes(self) -> None:
-        """Forget what was written: a fork of this process is another program."""
+        """Forget what was written: this process is a fork, which begins another run."""
         self._written.clear()
         self._has_spawned = False
 
@@ -51,11 +51,11 @@ class OwnWrites:
 
         *changed_ns* is when the file last changed, in nanoseconds since the epoch.
         """
-        content, read_ns = self._sources.get(path, ("", 0))
+        content_hash, read_ns = self._sources.get(path, ("", 0))
         if path not in self._written or changed_ns > read_ns:
             return False
         try:
             with open(path, "rb") as file:
-                return source_hash(file.read()) == content
+                return source_hash(file.read()) == content_hash
         except OSError:
             return False

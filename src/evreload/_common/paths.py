@@ -10,10 +10,10 @@ import os
 
 
 def absolute(path: str) -> str:
-    """Return *path* from the root.
+    """Return *path* as an absolute path without ``..``.
 
-    A ``..`` that follows a symbolic link leads up from the directory the link points to. Raises
-    OSError if *path* is relative and the working directory was removed.
+    A ``..`` that follows a symbolic link means the parent of the directory that the link points to.
+    Raises OSError if *path* is relative and the working directory was removed.
     """
     plain = os.path.abspath(path)
     above, up, below = f"{path}{os.sep}".rpartition(os.sep + os.pardir + os.sep)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class ProjectPaths:
-    """Says what lies outside the project: the innermost directory around a path counts."""
+    """Directories outside and inside the project; for a path, the innermost around it decides."""
 
     def __init__(self, outside: Iterable[str], inside: Iterable[str]) -> None:
         roots = {**dict.fromkeys(outside, True), **dict.fromkeys(inside, False)}

@@ -1,8 +1,8 @@
 """The messages between the supervisor and the processes it starts, and how pipes carry them.
 
-Each message is written at once, and a pipe keeps up to 4096 bytes (PIPE_BUF) together, so audit
-hooks and forked workers may write to one pipe at any moment. Sockets take another way: see
-`socket_messages`.
+Each message is one write. Linux does not mix writes of up to 4096 bytes (PIPE_BUF) with others, so
+threads, audit hooks and forked workers may write to the same pipe at any time. Sockets are passed
+in another way: see `socket_messages`.
 
 Runs in: the supervisor, on its loop's thread; the program and the fork server, on any thread.
 Owns: nothing. The program imports it, so it imports next to nothing.
@@ -22,18 +22,15 @@ if TYPE_CHECKING:
 
 CODING = ("utf-8", "surrogatepass")  # any str survives, among them paths that are not UTF-8
 READ_SIZE = 1 << 16  # bytes
-ATOMIC_SIZE = 4096  # bytes; PIPE_BUF of Linux: a longer message might be torn
-MAX_SIZE = 1 << 24  # bytes of a message; a pipe that announces more carries something else
-LENGTH_SIZE = 4  # bytes of a length
+ATOMIC_SIZE = 4096  # bytes; PIPE_BUF of Linux: a longer message might be mixed with another
+MAX_SIZE = 1 << 24  # bytes; a greater length shows that the pipe carries something else
+LENGTH_SIZE = 4  # bytes that hold the length of a message or field
 
-KINDS: dict[str, type[Message]] = {}  # each message, by its name
+KINDS: dict[str, type[Message]] = {}  # the classes of the messages, by name
 
 
 class Message(Record):
-    """A message; its annotations are the types of what it carries.
-
-    These may be str, int, float, bool and tuple[str, ...].
-    """
+    """A message; its fields may be str, int, float, bool and tuple[str, ...]."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -44,11 +41,11 @@ class Message(Record):
 
 
 class Started(Message):
-    """The first line of the program runs next; from now on it receives messages."""
+    """The first line of the program runs next. From now on the program receives messages."""
 
 
 class FileRead(Message):
-    """The program runs code from *path*, or wants to.
+    """The program runs code from *path*, or would, if that file existed.
 
     It read the file at *read_ns*, in nanoseconds since the epoch. *source_hash* is the hash of
     the source; empty if it is not known.
@@ -60,7 +57,7 @@ class FileRead(Message):
 
 
 class WatchRequested(Message):
-    """The program called evreload.watch(path); it may have read *path* at *read_ns*."""
+    """The program called evreload.watch(path); *read_ns* as in FileRead."""
 
     path: str
     read_ns: int
@@ -83,7 +80,7 @@ class SocketBound(Message):
 
 
 class DrainTimeNeeded(Message):
-    """The process *pid* wants to be drained; it needs *seconds* beyond the grace period."""
+    """The process *pid* asks to be drained, for *seconds* beyond the grace period at most."""
 
     pid: int
     seconds: float
@@ -92,8 +89,8 @@ class DrainTimeNeeded(Message):
 class Drained(Message):
     """The process *pid* may be stopped.
 
-    *answered_all*: it can tell that no request is in progress but those of the clients
-    *unfinished*. Otherwise, a request that it has just accepted may be.
+    *unfinished* are clients whose requests are still in progress. *answered_all*: no others are.
+    If False, the process does not know that: others may be in progress, too.
     """
 
     pid: int
@@ -106,7 +103,10 @@ class HookExited(Message):
 
 
 class RestartedInPlace(Message):
-    """The program restarts in its own process, since *started_ns* (nanoseconds since the epoch)."""
+    """The program restarts in its own process.
+
+    The new run begins at *started_ns*, in nanoseconds since the epoch.
+    """
 
     started_ns: int
 
@@ -116,19 +116,20 @@ class RestartRequested(Message):
 
 
 class FailedIn(Message):
-    """The program fails by an exception that passed through *path*."""
+    """An exception ends the program; it passed through code of *path*."""
 
     path: str
 
 
 class Exiting(Message):
-    """The program has run to its end, and Python ends next."""
+    """The program has ended, and its interpreter exits next."""
 
 
 class ModuleListed(Message):
     """The program has imported the module *name*.
 
-    *by_python*: by one of Python's own loaders. *places*: its file, or its directories.
+    *by_python*: one of Python's own loaders has loaded it. *places*: its file, or, if it has none,
+    its directories.
     """
 
     name: str
@@ -146,9 +147,9 @@ class ModulesListed(Message):
 class Release(Message):
     """The program may run its first line.
 
-    *started_ns*: what is saved from then on (nanoseconds since the epoch), the program may have
-    read or not. *grace*: seconds for requests in progress. *run_info* is JSON, or empty for the
-    first run.
+    *grace*: seconds for requests in progress. *started_ns* (nanoseconds since the epoch): the
+    program may not know the content of a file that is saved after it. *run_info* is JSON, or empty
+    for the first run.
     """
 
     grace: float
@@ -161,8 +162,8 @@ class Release(Message):
 class Drain(Message):
     """Finish requests, for at most *grace* seconds; run the hooks; flush; answer Drained.
 
-    *stop_accepting*: new connections wait for the next run. *changed* are the paths that led to
-    the restart. A second Drain means: without any further delay.
+    *stop_accepting*: accept no more connections, which then wait for the next run. *changed* are
+    the paths that led to the restart. The program answers a second Drain at once.
     """
 
     grace: float
@@ -190,7 +191,7 @@ class Preload(Message):
 
 
 class Fork(Message):
-    """Fork a program. Its pipes come through the socket."""
+    """Fork the program. Its pipes come through the socket."""
 
 
 class Importing(Message):
@@ -213,20 +214,20 @@ class CannotFork(Message):
 
 
 class PreloadDone(Message):
-    """All modules were imported: it can fork."""
+    """The fork server has tried all imports. It can fork, if no module was left out."""
 
 
 class Forked(Message):
-    """The program that was asked for is the process *pid*."""
+    """The fork server has forked the program: it is the process *pid*."""
 
     pid: int
 
 
-# Bytes
+# Messages as bytes
 
 
 def encode(message: Message) -> bytes:
-    """Return *message* as it goes through a pipe."""
+    """Return the bytes of *message*."""
     fields = [type(message).__name__]
     for name, annotation in message.FIELDS.items():
         value = getattr(message, name)
@@ -242,13 +243,13 @@ def _with_length(data: bytes) -> bytes:
 
 
 class Decoder:
-    """Puts messages together again from what is read from a pipe."""
+    """Makes messages of the bytes read from a pipe."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def feed(self, data: bytes) -> list[Message]:
-        """Return the messages that *data* completes. Raises ValueError if it holds no message."""
+        """Return the messages that *data* completes. Raises ValueError if it is no message."""
         self._rest += data
         messages = []
         while len(self._rest) >= LENGTH_SIZE:
@@ -307,10 +308,11 @@ def _bool(field: str) -> bool:
 
 
 class Pipes:
-    """The program's ends of the pipes to the supervisor.
+    """The ends of the pipes to the supervisor, in the program or the fork server.
 
-    A program that becomes a daemon closes them like all descriptors, and may open other files of
-    these *numbers*. Its forks inherit them; *owner* is the process they were meant for.
+    A program that becomes a daemon closes all descriptors, and may then open other files, which get
+    these *numbers*. Forks of the program inherit the pipes; *owner* is the process that received
+    them from the supervisor.
     """
 
     def __init__(self, numbers: Iterable[int], owner: int = 0) -> None:
@@ -323,45 +325,43 @@ class Pipes:
 
     @property
     def are_own(self) -> bool:
-        """Whether this process is not a fork of the one that they were meant for."""
+        """Whether this process received the pipes itself; False in its forks and workers."""
         return os.getpid() == self.owner
 
     def is_open(self, pipe: int) -> bool:
-        """Whether *pipe* still is the pipe it was."""
+        """Whether the number *pipe* still means the same pipe."""
         try:
             return spawn.identity(pipe) == self._identities[pipe]
         except OSError:  # it was closed
             return False
 
     def close_service(self) -> None:
-        """Close the socket that passes sockets: they are not kept."""
+        """Close the socket that passes sockets: the supervisor keeps none."""
         for number in self.service:
             os.close(number)
             self.numbers.remove(number)
         self.service = []
 
     def send(self, message: Message) -> None:
-        """Send *message* to the supervisor, if there still is a way to.
+        """Send *message* to the supervisor, if the pipe is still open.
 
-        A message too long to be written at once is not sent: no path is that long.
+        A message longer than `ATOMIC_SIZE` is not sent: no path is that long.
         """
         data = encode(message)
         try:
             if len(data) <= ATOMIC_SIZE and self.is_open(self._output):
                 os.write(self._output, data)
-        except (
-            OSError
-        ):  # the supervisor was killed, and the parent-death monitor ends this process next
+        except OSError:  # the supervisor was killed, and its monitor ends this process next
             return
 
     def wait(self) -> list[Message]:
-        """Wait for messages and return them; end the process if nothing can come any more."""
+        """Wait for messages and return them; end the process if the pipe was closed."""
         if data := os.read(self._input, READ_SIZE):
             return self._decoder.feed(data)
-        os._exit(0)  # the supervisor does not need this process, or has ended
+        os._exit(0)  # the supervisor does not need this process any more, or has ended
 
     def receive(self) -> list[Message]:
-        """Return the messages that have come since the last time, without waiting."""
+        """Return the messages that have come since the last call, without waiting."""
         if not self.is_open(self._input):
             return []
         os.set_blocking(self._input, False)

@@ -1,4 +1,4 @@
-"""What a process of evreload is for, as one argument of its command line.
+"""The role of a process that evreload starts, as one argument of its command line.
 
 Runs in: any process, any thread.
 Owns: nothing.
@@ -8,22 +8,22 @@ from __future__ import annotations
 
 from .record import Record
 
-ALONE = "alone"  # the program, restarted by start(): it has no supervisor
-PLAIN = "plain"  # a program whose failure and end are its own affair: the command
+ALONE = "alone"  # the program without a supervisor, after a restart in place
+PLAIN = "plain"  # any program; the runner does nothing after its end: for `python -m evreload`
 PROGRAM = "program"  # the program under a supervisor; it waits until it is released
-RESTARTED = "restarted"  # the same, restarted in place by evreload.reload(): it does not wait
+RESTARTED = "restarted"  # the same, restarted in place by evreload.reload(); it does not wait
 WORKER = "worker"  # an interpreter that the program's multiprocessing has started
 FORK_SERVER = "fork-server"  # forks programs, which then are of the kind PROGRAM
 KINDS = (ALONE, PLAIN, PROGRAM, RESTARTED, WORKER, FORK_SERVER)
 
 
 class Role(Record):
-    """The kind of a process, and what it needs to reach its supervisor.
+    """The kind of a process, and its connection to the supervisor.
 
-    *pipes* are descriptors: to send messages to the supervisor, to receive messages from it, and,
-    if sockets are kept, the socket that passes sockets to and from it. *program* is the process ID
-    of the program that a worker belongs to. *lists_modules*: it sends the list of its modules when
-    it ends.
+    *pipes* are descriptors: one to send messages to the supervisor, one to receive messages from
+    it, and, if sockets are kept, the socket that passes sockets to and from it. *program* is the
+    process ID of the program that a worker belongs to. *lists_modules*: the process sends the list
+    of its modules when it ends.
     """
 
     kind: str
@@ -43,7 +43,7 @@ class Role(Record):
 
     @classmethod
     def parse(cls, argument: str) -> Role:
-        """Return the role that *argument* is the text of. Raises ValueError if there is none."""
+        """Return the role whose text is *argument*. Raises ValueError if there is none."""
         kind, *words = argument.split(" ")
         if kind not in KINDS:
             raise ValueError(f"there is no role {kind!r}")

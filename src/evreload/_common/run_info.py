@@ -2,8 +2,9 @@
 
 It is JSON, which the program may read, too: docs/guide.md lists the keys.
 
-Runs in: the program (in-process mode), the supervisor (supervised mode); the thread of their loop.
-Owns: the count of the runs, and which contents of a file the program was restarted for.
+Runs in: the supervisor, on its loop's thread; the program, on the thread that calls evreload, or
+that of its loop.
+Owns: the count of the runs, and the contents of files that the program was restarted for.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ logger = logging.getLogger("evreload")
 
 
 class RunInfo:
-    """Which run this is, what led to it, and which contents it was restarted for.
+    """The number of a run, the changes that led to it, and the contents it was restarted for.
 
-    A program that writes a source or configuration file whenever it starts seems to change that
-    file after reading it. It is restarted once for a given content, and no more after `MAX_TRIES`
-    contents in a row. If the change is not the program's own, the same content must be seen twice:
-    the file may have held something else in between, when the program read it.
+    Some programs write a source or configuration file whenever they start. Such a file seems to
+    change after the program has read it, and would lead to a restart after each start. So there is
+    one restart for each content of such a file, and none after `MAX_TRIES` contents in a row. If
+    the program has not made the change itself, there are two restarts for each content: in between
+    the file may have had another content, which the program has read.
     """
 
     def __init__(
@@ -44,17 +46,17 @@ class RunInfo:
         self.generation = generation  # 0 for the first run, then 1, 2, ...
         self.changed = frozenset(changed)
         self.started_ns = started_ns  # when the run began: nanoseconds since the epoch
-        self.watched = tuple(watched)  # by `watch`, in the previous run
+        self.watched = tuple(watched)  # the paths given to `watch` in the previous run
         self._tried = tried
         self._excused: dict[str, list[str]] = {}
         self._new_tries: dict[str, list[str]] = {}
 
     @classmethod
     def from_environment(cls, owner: int, started_ns: int) -> RunInfo:
-        """Return what was passed to the process *owner*; that of a first run if nothing was.
+        """Return what was passed to the process *owner*, or the info of a first run.
 
-        *started_ns* is when the process began, for a first run. Processes that the variable is
-        not meant for inherit it: hence *owner*.
+        *started_ns* is when the process began, for a first run. Other processes inherit the
+        variable, too: hence *owner*.
         """
         try:
             passed = json.loads(os.environ[RUN_INFO_VARIABLE])
@@ -77,12 +79,12 @@ class RunInfo:
     def is_excused(self, path: str, *, may_be_own: bool) -> bool:
         """Whether not to restart for *path*, which changed while the program started.
 
-        True if it holds what this run was started for; once is enough if the change *may_be_own*,
-        made by the program or by a process that it started.
+        True if the program was restarted for its content before: once, if the change *may_be_own*,
+        that is, made by the program or by a process that it started; else twice in a row.
         """
         tried = self._tried.get(path, [])
         content = _content_hash(path)
-        enough = 1 if may_be_own else 2
+        enough = 1 if may_be_own else 2  # restarts in a row for the same content
         if tried[-enough:] == [content] * enough:
             self._excused[path] = tried
             return True
@@ -109,10 +111,10 @@ class RunInfo:
         watched: Iterable[str] = (),
         limit: int = MAX_CHARACTERS,
     ) -> tuple[RunInfo, str]:
-        """Return what the run after this one is to know, as an object and as JSON.
+        """Return the info of the next run, as an object and as JSON.
 
-        *changes* led to it, and *watched* is what the program asked to watch. If the JSON were
-        more than *limit* characters, some paths are left out.
+        *changes* led to it, and *watched* are the paths that the program asked to watch. Some paths
+        are left out if the JSON would be longer than *limit* characters.
         """
         changed = sorted(changes)[:MAX_PATHS]
         tried = {path: [*self._tries(path), _content_hash(path)][-MAX_TRIES:] for path in changed}

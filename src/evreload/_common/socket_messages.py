@@ -16,19 +16,19 @@ import socket
 import stat
 from typing import Any
 
-KEEP = b"keep"  # with the listening socket
-CLAIM = b"claim"  # with a socket for the answer: the kept socket of this address, if there is one
-RELEASE = b"release"  # likewise: close what is kept for this port
+KEEP = b"keep"  # with the listening socket: keep it
+CLAIM = b"claim"  # with a socket for the answer: return the kept socket of this address, if any
+RELEASE = b"release"  # with a socket for the answer: close the sockets kept for this port
 
 MAX_DATAGRAM = 1024  # bytes; an address is shorter
 INTERNET = (socket.AF_INET, socket.AF_INET6)
 
-# An address as it is compared: family, host, port, and the options that make it another address.
+# An address, to compare: family, host, port, scope, and the options IPV6_V6ONLY and SO_REUSEPORT.
 Address = tuple[str, ...]
 
 
 def kept_address(sock: socket.socket, address: Any) -> Address | None:
-    """Return *address* as it is compared; None if a socket bound there is not kept.
+    """Return *address*, of *sock*, to compare; None if a socket bound there is not kept.
 
     Only TCP sockets are kept, and not those bound to port 0, which get another port each time.
     """
@@ -50,7 +50,7 @@ def kept_address(sock: socket.socket, address: Any) -> Address | None:
 
 
 def family_and_port(address: Address) -> Address:
-    """Return the part of *address* that all host names of one port share."""
+    """Return the part of *address* that is the same for all hosts."""
     return address[0], port_of(address)
 
 
@@ -78,7 +78,7 @@ def unpack(datagram: bytes) -> tuple[bytes, Address]:
 def receive(sock: socket.socket) -> tuple[bytes, list[int]]:
     """Return the next datagram and its descriptors. Raises OSError if there is none."""
     datagram, descriptors, _, _ = socket.recv_fds(sock, MAX_DATAGRAM, 1)
-    for descriptor in descriptors:  # or the next process started here would inherit it, too
+    for descriptor in descriptors:  # processes that are started here must not inherit it
         os.set_inheritable(descriptor, False)
     return datagram, descriptors
 
@@ -94,7 +94,7 @@ def is_listening(sock: _socket.socket) -> bool:
 
 
 def listening_address(descriptor: int) -> Any:
-    """Return the IP address at which *descriptor* listens; None if it does not."""
+    """Return the address at which the IP socket *descriptor* listens; None if it does not."""
     try:
         if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
             return None

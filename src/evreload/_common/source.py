@@ -1,4 +1,4 @@
-"""Python source files: how to recognise them, and what Python makes of them.
+"""Python source files, and the bytecode and archives that Python runs instead of them.
 
 Runs in: any process, any thread. The program imports it, so it imports next to nothing.
 Owns: nothing.
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 CODE_SUFFIXES = (".py", ".pyw", ".pyc", ".so", ".pyd")
-HASH_KEY = 0  # several processes compare the hashes
+HASH_KEY = 0  # the same in all processes, since they compare the hashes
 
 
 def is_source(path: str) -> bool:
@@ -25,8 +25,8 @@ def is_source(path: str) -> bool:
 def source_hash(source: bytes) -> str:
     """Return the hash of *source* in hexadecimal digits.
 
-    It is the hash that CPython uses for bytecode checked by hash (PEP 552). Every other hash
-    would have to be imported.
+    It is the hash that CPython uses for bytecode checked by hash (PEP 552). Any other hash
+    function would have to be imported.
     """
     hashed: bytes = _imp.source_hash(HASH_KEY, source)
     return hashed.hex()
@@ -35,7 +35,7 @@ def source_hash(source: bytes) -> str:
 def source_file(path: str) -> str:
     """Return the file to watch for code whose absolute file name is *path*.
 
-    For bytecode that is its source, if there is one; for a module in an archive, the archive.
+    It is the source file of bytecode, if there is one, and the archive of a module in an archive.
     """
     if path.endswith((".pyc", ".pyo")) and os.path.exists(path[:-1]):
         return path[:-1]
@@ -48,9 +48,10 @@ def source_file(path: str) -> str:
 
 
 def other_form(path: str) -> str | None:
-    """Return where the module in the source file *path* would be as a package, or as no package.
+    """Return the other file that the module in the source file *path* could be imported from.
 
-    Return None if *path* is no source file.
+    It is ``a/__init__.py`` for ``a.py``, and ``a.py`` for ``a/__init__.py``. None if *path* is no
+    source file.
     """
     directory, name = os.path.split(path)
     if name == "__init__.py":
@@ -61,8 +62,8 @@ def other_form(path: str) -> str | None:
 def delete_bytecode(paths: Iterable[str]) -> None:
     """Delete the cached bytecode of the source files among *paths*.
 
-    Python trusts bytecode if the size of the source, and the second in which it was modified, are
-    the same. So the second of two quick saves of equal length would never run. See
+    Python trusts bytecode if it records the size of the source, and the second in which that was
+    modified. So the second of two quick saves of equal length would never run. See
     https://docs.python.org/3/reference/import.html#cached-bytecode-invalidation
     """
     import contextlib

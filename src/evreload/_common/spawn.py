@@ -10,6 +10,7 @@ import os
 import sys
 
 from . import startup
+from .command_line import split_command_line
 from .role import ALONE, PROGRAM, WORKER, Role
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
@@ -23,7 +24,8 @@ CAN_FORK = sys.platform == "linux"
 RUN_INFO_VARIABLE = "EVRELOAD_RUN"
 # In the environment of the program, and of all that it starts: the supervisor's process ID.
 SUPERVISOR_VARIABLE = "EVRELOAD_PID"
-PIPE_SIZE = 1 << 20  # bytes: a program imports thousands of files before they can be read
+# Bytes: a program may send thousands of messages before the supervisor reads the first one.
+PIPE_SIZE = 1 << 20
 PR_SET_CHILD_SUBREAPER = 36  # see prctl(2)
 
 
@@ -39,14 +41,14 @@ def runner_command(
 
 
 def worker_command(command: list[str], pipes: Iterable[int], program: int) -> list[str]:
-    """Return what runs *command*, of Python, as a worker of the process *program*."""
-    flags, _ = startup.split_command_line(command[1:])
+    """Return the command that runs *command*, of Python, as a worker of the process *program*."""
+    flags, _ = split_command_line(command[1:])
     role = Role(WORKER, tuple(pipes), program)
     return [command[0], *flags, startup.RUNNER, str(role), *command]
 
 
 def spawn(target: list[str], pipes: Iterable[int], kind: str = PROGRAM) -> int:
-    """Start *target* through the runner, with *pipes* to this process; return its process ID.
+    """Start *target* through the runner, with its ends of the *pipes*; return its process ID.
 
     Raises OSError if it cannot be started.
     """
@@ -59,34 +61,35 @@ def spawn(target: list[str], pipes: Iterable[int], kind: str = PROGRAM) -> int:
 def start_with_pipes(
     start: Callable[[tuple[int, ...]], int],
 ) -> tuple[int, tuple[int, int, int]]:
-    """Start a process by *start*, which takes its ends of the pipes and returns its process ID.
+    """Make pipes, and start a process by *start*.
 
-    Return that, and this process's ends: to receive messages, to send messages, and the socket that
-    passes sockets. Raises OSError if it cannot be started.
+    *start* takes the child's ends, and returns its process ID. Return that, and the parent's ends:
+    to receive messages, to send messages, and the socket that passes sockets. Raises OSError if the
+    process cannot be started.
     """
     import _socket  # not `socket`, which costs 5 ms before the program starts
 
-    receive, their_send = os.pipe()
-    their_receive, send = os.pipe()
-    service, their_service = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_DGRAM)
-    ours = receive, send, service.detach()
-    theirs = their_send, their_receive, their_service.detach()
+    receive, child_send = os.pipe()
+    child_receive, send = os.pipe()
+    service, child_service = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_DGRAM)
+    parent_ends = receive, send, service.detach()
+    child_ends = child_send, child_receive, child_service.detach()
     set_capacity(receive, PIPE_SIZE)
-    for number in ours:
+    for number in parent_ends:
         os.set_blocking(number, False)
     try:
-        return start(theirs), ours
+        return start(child_ends), parent_ends
     except OSError:
-        for number in ours:
+        for number in parent_ends:
             os.close(number)
         raise
     finally:
-        for number in theirs:
+        for number in child_ends:
             os.close(number)
 
 
 def adopt_orphans() -> None:
-    """Become the parent of all descendants whose parent ends: Linux only."""
+    """Make this process the parent of all descendants whose parent has ended: Linux only."""
     if sys.platform == "linux":
         import ctypes
 
@@ -97,16 +100,16 @@ def adopt_orphans() -> None:
 
 
 def identity(descriptor: int) -> tuple[int, int]:
-    """Return what tells the file of *descriptor* from another that gets the number later.
+    """Return what distinguishes the file of *descriptor* from one that gets its number later.
 
-    A daemon closes all descriptors it has inherited. Raises OSError if it is closed.
+    A program that becomes a daemon closes all its descriptors. Raises OSError if it is closed.
     """
     status = os.fstat(descriptor)
     return status.st_ino, status.st_dev
 
 
 def set_inheritable(descriptors: Iterable[int], value: bool) -> None:
-    """Make *descriptors* stay open in an exec, or not."""
+    """Make *descriptors* stay open in an exec, or be closed."""
     for descriptor in descriptors:
         os.set_inheritable(descriptor, value)
 
@@ -117,7 +120,7 @@ def capacity(pipe: int) -> int:
         import fcntl
 
         return fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ)
-    return 1 << 14  # of macOS, which gives more when it is asked
+    return 1 << 14  # of macOS, where a pipe grows when more is written
 
 
 def set_capacity(pipe: int, size: int) -> None:
@@ -125,5 +128,5 @@ def set_capacity(pipe: int, size: int) -> None:
     if sys.platform == "linux":
         import fcntl
 
-        with startup.suppress(OSError):  # beyond the limit of the user: the default will do
+        with startup.suppress(OSError):  # the user's limit is reached: the default size remains
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, size)

@@ -1,7 +1,8 @@
-"""How this process began, read before the program could change it; and how to restore it.
+"""The state in which this process began, read before the program could change it; and restores it.
 
-Runs in: any process; read on the thread that imports evreload first, restored on the main thread.
-Owns: nothing that changes. The working directory, the terminal and the signals belong to the
+Runs in: any process. The thread that imports evreload first reads the state; the main thread
+restores it.
+Owns: what was read. The working directory, the terminal and the signals themselves belong to the
 process as a whole.
 """
 
@@ -11,69 +12,30 @@ import os
 import stat
 import sys
 
+from . import terminal as terminal  # it reads the modes of the terminal on import
+from .command_line import split_command_line
+
 TYPE_CHECKING = False  # `typing` costs 2 ms, and this module is part of `import evreload`
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
-    from typing import Any
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 RUNNER = os.path.join(PACKAGE, "_program", "runner.py")
-
-# CPython's options that take a value, attached or in the next argument; see `python --help`.
-FLAGS_WITH_VALUE = "WX"
-TARGET_FLAGS = "cm"
-LONG_FLAG_WITH_VALUE = "--check-hash-based-pycs"
-
-
-def split_command_line(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Split a Python command line, less the interpreter, into its flags and its target.
-
-    The target begins with ``-m``, ``-c``, or a path, and includes the program's own arguments;
-    it is empty for an interactive interpreter. ``-mname`` becomes ``-m name``.
-    """
-    rest = list(arguments)
-    flags: list[str] = []
-    while rest:
-        argument = rest[0]
-        if argument == "-" or not argument.startswith("-"):
-            return flags, rest
-        if argument == "--":  # what follows is a path, even if it looks like a flag, or "-"
-            target = rest[1:]
-            if target and target[0].startswith("-") and target[0] != "-":
-                target[0] = os.path.join(os.curdir, target[0])
-            return flags, target
-        if argument.startswith("--"):
-            count = 2 if argument == LONG_FLAG_WITH_VALUE else 1
-            flags += rest[:count]
-            rest = rest[count:]
-            continue
-        place = next(
-            (i for i, c in enumerate(argument) if c in FLAGS_WITH_VALUE + TARGET_FLAGS), None
-        )
-        if place is not None and argument[place] in TARGET_FLAGS:
-            flags += [argument[:place]] if place > 1 else []
-            value = argument[place + 1 :]
-            return flags, ["-" + argument[place], *([value] if value else []), *rest[1:]]
-        count = 2 if place is not None and place == len(argument) - 1 else 1
-        flags += rest[:count]
-        rest = rest[count:]
-    return flags, []
-
 
 # Read on import: the program is free to change all of these before the restart.
 PROCESS = os.getpid()
 EXECUTABLE = sys.executable
 ARGUMENTS = list(sys.orig_argv)
 FLAGS, TARGET = split_command_line(ARGUMENTS[1:])
-# Read now, since the console of a debugger sets it too, and leaves it behind.
+# Not read later: a debugger's console sets `sys.ps1`, too, and does not remove it.
 IS_INTERACTIVE = hasattr(sys, "ps1")
 
 
 def _first_directory() -> str | None:
-    """Return the working directory the program was started in, as far as can be told.
+    """Return the working directory that the program was started in, as far as that can be known.
 
-    It may have changed before this module was imported. A relative script was found in the old
-    one, and ``-m`` put it at the head of the path.
+    The program may have changed it before this module was imported. But Python found a relative
+    script there, and for ``-m`` it has made that directory the first of `sys.path`.
     """
     main = getattr(sys.modules.get("__main__"), "__file__", None)
     here = working_directory()
@@ -85,7 +47,8 @@ def _first_directory() -> str | None:
         return first if moved else here
     relative = os.sep + TARGET[0].rstrip(os.sep)
     main = main if isinstance(main, str) and os.path.isabs(main) else ""
-    for path in (main, os.path.dirname(main)):  # of a directory, or an archive, main is in it
+    # If the target is a directory or an archive, the main file is in it.
+    for path in (main, os.path.dirname(main)):
         if path.endswith(relative):
             return path.removesuffix(relative) or os.sep
     return here
@@ -103,7 +66,7 @@ DIRECTORY = _first_directory()
 
 
 def input_offset() -> int | None:
-    """Return how far standard input was read if it is a file, in bytes; None if it is not.
+    """Return up to which byte standard input was read, if it is a file; None if it is not.
 
     All processes that have inherited it share this offset.
     """
@@ -119,37 +82,24 @@ INPUT_OFFSET = input_offset()
 if sys.platform != "win32":
     import _signal  # type: ignore[import-not-found]  # `signal` makes enums of it, for 5 ms
 
-    # An exec keeps what is blocked and what is ignored. Left alone, a program that ignores
-    # SIGINT for a moment could not be interrupted after a reload.
+    # An exec keeps blocked signals blocked, and ignored ones ignored. Unless they are restored, a
+    # program that is restarted while it ignores SIGINT could not be interrupted any more.
     SIGNAL_MASK = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
     IGNORED_SIGNALS = frozenset(
         number for number in _signal.valid_signals() if _signal.getsignal(number) == _signal.SIG_IGN
     )
 
-    def _terminal_modes() -> list[Any] | None:
-        """Return the modes of the terminal that is standard input, if it is one."""
-        if not os.isatty(0):
-            return None
-        import termios
-
-        try:
-            return termios.tcgetattr(0)
-        except termios.error:  # it was hung up
-            return None
-
-    TERMINAL_MODES = _terminal_modes()
-
 
 def _started_ns() -> int:
     """Return when this process began, in nanoseconds since the epoch.
 
-    It is at most one clock tick too late, and always before Python could read the first module.
+    The result is at most one clock tick too late, and always before Python has read any module.
     """
     import time
 
-    # Each expression reads two clocks at once: a pause between the two readings would count as
-    # age of the process. Below, the highest of three readings is taken for the same reason.
-    latest = time.time_ns() - time.process_time_ns()  # one thread can't work longer than it lives
+    # Each difference is of two clocks, read one right after the other. A pause in between would
+    # make the process seem older; so the highest of three differences is taken below.
+    latest = time.time_ns() - time.process_time_ns()  # its only thread has lived that long at least
     if sys.platform == "linux":
         try:
             with open("/proc/self/stat", "rb") as file:
@@ -166,14 +116,14 @@ def _started_ns() -> int:
     return latest
 
 
-STARTED_NS = _started_ns()  # the earlier it is read, the more exact it is
+STARTED_NS = _started_ns()  # read here: `latest` is the closer, the less the process has done
 
 
-# Restoring it
+# Restoring the state
 
 
 def missing_interpreter() -> str | None:
-    """Return what keeps Python from being started again; None if the interpreter is there."""
+    """Return why Python cannot be started again; None if its interpreter exists."""
     if os.access(EXECUTABLE, os.X_OK):
         return None
     return f"the interpreter {EXECUTABLE} is not there any more"
@@ -182,12 +132,12 @@ def missing_interpreter() -> str | None:
 def change_directory(path: str | None) -> None:
     """Make *path* the working directory, if it exists."""
     if path:
-        with suppress(OSError):  # it was removed; an absolute target runs from anywhere
+        with suppress(OSError):  # it was removed; a target with an absolute path runs even so
             os.chdir(path)
 
 
 def is_working_directory(path: str | None) -> bool:
-    """Whether *path* names the working directory, or nothing at all."""
+    """Whether *path* is the working directory; True, too, if either does not exist."""
     try:
         return path is None or os.path.samefile(os.curdir, path)
     except OSError:
@@ -197,12 +147,12 @@ def is_working_directory(path: str | None) -> bool:
 def rewind_input() -> None:
     """Make the next run read standard input, if it is a file, from where the first run did."""
     if INPUT_OFFSET is not None:
-        with suppress(OSError):  # the program has closed it, or put something else in its place
+        with suppress(OSError):  # the program has closed it, or replaced it by a pipe
             os.lseek(0, INPUT_OFFSET, os.SEEK_SET)
 
 
 def suppress(*errors: type[Exception]) -> AbstractContextManager[None]:
-    """Do what `contextlib.suppress` does; importing it costs 4 ms, and is put off until then."""
+    """Do what `contextlib.suppress` does; that costs 4 ms to import, so only where it is needed."""
     import contextlib
 
     return contextlib.suppress(*errors)
@@ -215,37 +165,7 @@ if sys.platform != "win32":
         _signal.pthread_sigmask(_signal.SIG_SETMASK, SIGNAL_MASK)
         for number in _signal.valid_signals():
             before = _signal.SIG_IGN if number in IGNORED_SIGNALS else _signal.SIG_DFL
-            # An exec keeps ignored signals ignored, and resets all handlers.
+            # An exec itself resets all handlers, but keeps ignored signals ignored.
             if (_signal.getsignal(number) == _signal.SIG_IGN) != (before == _signal.SIG_IGN):
                 with suppress(ValueError):  # only the main thread may
                     _signal.signal(number, before)
-
-    def restore_terminal() -> None:
-        """Reset the modes of the terminal, which getpass, pdb or curses may have changed."""
-        if TERMINAL_MODES is None:
-            return
-        import termios
-
-        with suppress(OSError, termios.error):  # it was hung up
-            if not _group_exists(os.tcgetpgrp(0)):
-                _take_foreground()
-            # From the background, tcsetattr would stop this process instead.
-            if os.getpgrp() == os.tcgetpgrp(0):
-                termios.tcsetattr(0, termios.TCSADRAIN, TERMINAL_MODES)
-
-    def _group_exists(group: int) -> bool:
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:  # another user's
-            return True
-        return True
-
-    def _take_foreground() -> None:
-        """Take the foreground of the terminal back: the job that took it, a shell, has ended."""
-        mask = _signal.pthread_sigmask(
-            _signal.SIG_BLOCK, [_signal.SIGTTOU]
-        )  # it would stop this process
-        os.tcsetpgrp(0, os.getpgrp())
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)

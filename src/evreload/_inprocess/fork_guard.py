@@ -1,10 +1,10 @@
-"""Ends the threads of the watcher before the program forks, and starts them again after it.
+"""Ends the threads of the watcher before the program forks, and starts them again afterwards.
 
 A fork copies no threads, and since Python 3.12 it warns if there are any.
 
 Runs in: the program, in in-process mode, on whichever thread forks.
-Owns: the lock that each step of the watcher holds; the thread that forks holds it meanwhile, in
-the child as well.
+Owns: the lock that each step of the watcher holds. The thread that forks holds it during the fork,
+in the parent and in the child.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from typing import Protocol
 
 
 class Forkable(Protocol):
-    """What is stopped for a fork."""
+    """What `ForkGuard` stops before a fork, and starts again after it."""
 
     def before_fork(self) -> None:
-        """Prepare, before the lock is taken."""
+        """Prepare. The lock is not held yet."""
 
     def disconnect(self) -> None:
         """End all threads."""
 
     def reopen(self) -> None:
-        """Go on, in the parent."""
+        """Start the threads again, in the parent."""
 
     def await_takeover(self, parent: int) -> None:
-        """In a child of *parent*, go on only if this process runs the loop."""
+        """In a child of *parent*, start them again only if the child runs the loop."""
 
 
 class ForkGuard:

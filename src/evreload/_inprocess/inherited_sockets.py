@@ -1,9 +1,10 @@
 """The sockets of `evreload.bind_sockets`, which stay open when the process restarts in place.
 
-In supervised mode `kept_sockets` keeps all listening sockets.
+In supervised mode this module is not needed: the supervisor keeps all listening sockets, see
+`kept_sockets`.
 
 Runs in: the program, in in-process mode, on the thread of its loop or any that binds.
-Owns: the descriptors inherited from the run before, until the program asks for them.
+Owns: the descriptors inherited from the previous run, until the program asks for them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ ANY_ADDRESS = {"", "0.0.0.0", "::"}
 
 
 class InheritedSockets:
-    """The sockets that `evreload.bind_sockets` made, in this run and in the one before."""
+    """The sockets that `evreload.bind_sockets` made, in this run and in the previous one."""
 
     # In the environment, as JSON: the process they are for, and for each call its descriptors.
     VARIABLE = "EVRELOAD_SOCKETS"
@@ -28,7 +29,7 @@ class InheritedSockets:
         self._bound: dict[str, list[socket.socket]] = {}
 
     def bind(self, port: int, *arguments: Any) -> list[socket.socket]:
-        """Do what `tornado.netutil.bind_sockets` does, or return what it did in the last run."""
+        """Bind as `tornado.netutil.bind_sockets` does, or return what the previous run bound."""
         import json
 
         from tornado.netutil import bind_sockets
@@ -45,10 +46,10 @@ class InheritedSockets:
 
     def make_inheritable(self) -> dict[str, str]:
         """Keep the sockets open in an exec; return the environment that names them."""
-        import json  # here, since under the command the program would pay for it, too
+        import json  # not at the top: under the command, the program would pay for it
 
         bound = {call: [sock.fileno() for sock in socks] for call, socks in self._bound.items()}
-        # If a hook has closed one of a call, the next run is to bind all of them anew.
+        # If a hook has closed one socket of a call, the next run must bind all of that call anew.
         still_open = {call: numbers for call, numbers in bound.items() if -1 not in numbers}
         passed = {**self._unclaimed, **still_open}
         self._set_inheritable(passed, True)
@@ -59,16 +60,16 @@ class InheritedSockets:
         self._set_inheritable(self._unclaimed, False)
         for sockets in self._bound.values():
             for sock in sockets:
-                with contextlib.suppress(OSError):  # it is closed
+                with contextlib.suppress(OSError):  # the program has closed it
                     sock.set_inheritable(False)
 
     def close_unclaimed(self) -> None:
-        """Close what the program did not ask for: connections to it would never be accepted."""
+        """Close the sockets that the program did not ask for: nothing would accept from them."""
         for call in list(self._unclaimed):
             self._close(call)
 
     def on_bind(self, arguments: tuple[Any, ...]) -> None:
-        """Close the unclaimed sockets in the way of a bind: its port would be in use.
+        """Close the unclaimed sockets that would make a bind fail: its port would be in use.
 
         *arguments* are those of the audit event `socket.bind`.
         """

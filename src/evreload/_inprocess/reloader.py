@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from .._watch.syntax_check import SyntaxCheck
     from .inherited_sockets import InheritedSockets
 
-RESCAN_TIME = 0.002  # seconds of waiting after which all files are looked at once more
+RESCAN_TIME = 0.002  # seconds; after a longer wait, the reloader looks at all files once more
 UNCLAIMED_TIME = 10.0  # seconds the program has to bind its sockets again, once its loop runs
 NO_LOOP_WARNING = (
     "files have changed, but no event loop runs in this program yet: "
@@ -67,11 +67,11 @@ class Reloader:
         self._watcher: FileWatcher | None = None
         self._loop: TornadoLoop | None = None
         self._requests: dict[str, WatchRequest] = {}
-        self._watched: dict[str, None] = {}  # by `watch`, in this run or the one before
-        self._has_refused = False
-        self._has_failed = False
-        self._changed: frozenset[str] | None = None
-        self._changes: Changes = {}
+        self._watched: dict[str, None] = {}  # passed to `watch`, in this run or the previous one
+        self._has_refused = False  # whether it has logged why it does nothing
+        self._has_failed = False  # whether the program has failed
+        self._changed: frozenset[str] | None = None  # of the restart in progress, if there is one
+        self._changes: Changes = {}  # the latest from the watcher
         self._restart_task: asyncio.Future[None] | None = None
 
     # The backend
@@ -114,7 +114,7 @@ class Reloader:
             logger.warning("evreload started more than once in the same process")
 
     def stop(self) -> None:
-        """Watch no more; what was requested is remembered."""
+        """Stop watching; the requests are kept for the next `start`."""
         if self._watcher:
             self._watcher.stop()
             self._imports.end()
@@ -131,7 +131,7 @@ class Reloader:
         from .._program.tracebacks import traceback_files
 
         self._has_failed = True  # connections to its sockets wait for the restart
-        since_ns = self.run_info.started_ns  # it may be mended already
+        since_ns = self.run_info.started_ns  # the file may be fixed already
         for path in traceback_files(error):
             self._request(WatchRequest(path, since_ns, is_explicit=True))
         # The program may have failed before it requested these, or imported them.
@@ -176,9 +176,9 @@ class Reloader:
         self._changed = None  # the restart has failed
 
     def _refuse(self, reason: str) -> None:
-        """Log once why nothing will be reloaded; of several workers, only the first warns.
+        """Warn once why nothing will be reloaded; of several workers, only the first warns.
 
-        A child of multiprocessing that only imports the module that calls `start` does not.
+        While multiprocessing prepares a child by importing the main module, nothing warns.
         """
         if workers.is_being_prepared():
             level = logging.DEBUG
@@ -196,7 +196,7 @@ class Reloader:
     # The listener of the watcher
 
     def on_watching(self) -> None:
-        """Begin to tell the changes of others from the program's own: the loop runs."""
+        """Note that the program is up, since its loop runs: from now on each change counts."""
         assert self._watcher is not None
         self._imports.ignore_data_writes()
         self._watcher.program_is_up()
@@ -212,9 +212,9 @@ class Reloader:
         return reason is None
 
     def new_requests(self) -> Iterable[WatchRequest]:
-        """Return the imported modules not requested yet.
+        """Return the files of imported modules that are not requested yet.
 
-        A loader of another kind may run code under a name that is not the module's file.
+        The audit hook misses some: a custom loader may run code under a name that is no file.
         """
         for path, read_ns in self._imports.unreported(time.time_ns()):
             yield WatchRequest(path, read_ns)
@@ -229,16 +229,16 @@ class Reloader:
 
     def on_changes(self, changes: Changes) -> None:
         """Restart for *changes*, once they compile."""
-        if self._watcher is None:  # it was stopped while they settled
+        if self._watcher is None:  # `stop` was called while they settled
             return
         self._changes = changes
         task = self._restart_task
-        # A loop that was stopped, and replaced by another, leaves its tasks pending.
+        # If the loop was stopped and replaced by another, its task never ends.
         if task is None or task.done() or task.get_loop() is not asyncio.get_running_loop():
             self._restart_task = asyncio.ensure_future(self._restart_when_drained())
 
     def _first_requests(self) -> Iterable[WatchRequest]:
-        """Yield what to watch first, and request files from now on. On the scanning thread."""
+        """Yield the first requests, and request each imported file. On the scanning thread."""
         watcher = self._watcher
         started_ns = self.run_info.started_ns
         self._imports.started_ns = started_ns
@@ -258,10 +258,10 @@ class Reloader:
     # Forks
 
     def before_fork(self) -> None:
-        """Finish the first scan; if the program forks workers, restart under the command."""
+        """Wait for the first scan; if Tornado forks workers, restart under the command."""
         if self._watcher and workers.are_being_forked():
             self._restart_under_command()
-        if self._watcher:  # or it was stopped just now
+        if self._watcher:  # unless `_restart_under_command` has stopped it
             self._watcher.await_first_scan()
 
     def disconnect(self) -> None:
@@ -280,7 +280,7 @@ class Reloader:
             self._loop.await_takeover(parent, self._watcher.reopen)
 
     def _restart_under_command(self) -> None:
-        """Restart under the command: a process that forks workers runs no loop itself."""
+        """Restart this process as the command: its workers run the loops, and it runs none."""
         if startup.TARGET[0] == "-c":
             logger.warning("evreload cannot restart this process: it forks workers; %s", ADVICE)
             self.stop()
@@ -297,7 +297,7 @@ class Reloader:
     # From changes to the restart
 
     async def _restart_when_drained(self) -> None:
-        """Check the syntax, finish requests, run the hooks, and restart for all changes by then."""
+        """Check the syntax, finish requests, run the hooks, and restart for all changes so far."""
         servers = TornadoDrain()
         try:
             changes = await self._checked_changes()
@@ -317,7 +317,7 @@ class Reloader:
                 self._restart(changes)
         except Exception:
             logger.exception("cannot restart; %s", self._stance)
-        finally:  # only reached if there was no restart
+        finally:  # reached only if there was no restart
             self._changed = None
             servers.resume()
 
@@ -338,7 +338,7 @@ class Reloader:
         raise asyncio.CancelledError
 
     def _restart(self, changes: Changes) -> None:
-        """Run the hooks and restart, in one step: otherwise a hook that stops the loop ends it."""
+        """Run the hooks and restart, with no await in between: a hook may stop the loop."""
         from .._common.filestat import file_time
         from .._common.source import delete_bytecode
         from .._common.spawn import RUN_INFO_VARIABLE
@@ -388,4 +388,4 @@ def _obstacle() -> str | None:
 
 def _current_loop() -> IOLoop:
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-        return IOLoop.current()  # asyncio deprecates a loop that is made before one runs
+        return IOLoop.current()  # asyncio deprecates making a loop before one runs

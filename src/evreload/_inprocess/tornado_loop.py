@@ -1,11 +1,11 @@
-"""Finds the program's event loop, and calls back on it.
+"""Finds the program's event loop, and runs callbacks on it.
 
-``Application(debug=True)`` at the top of a module means the loop of that moment, but
-``asyncio.run`` makes another, and the first never runs. Nothing reports that, so while the known
-loop does not run, a thread looks for one that does.
+``Application(debug=True)`` at the top of a module starts evreload with the loop of that moment. But
+``asyncio.run`` makes another loop later, and the first never runs. Nothing reports that. So while
+the known loop does not run, a thread searches for one that does.
 
 Runs in: the program, in in-process mode; any thread.
-Owns: which loop the event queue is drained on, and the thread that looks for it.
+Owns: which loop the event queue is drained on, and the thread that searches for it.
 """
 
 from __future__ import annotations
@@ -19,24 +19,25 @@ from collections.abc import Callable
 
 from tornado.ioloop import IOLoop
 
-FIRST_PAUSE = 0.05  # seconds before the next look for a loop; doubled each time
+FIRST_PAUSE = 0.05  # seconds before the next search for a loop; doubled each time
 MAX_PAUSE = 2.0  # seconds
-NO_LOOP_TIME = 5.0  # seconds that events may wait before it is said that no loop runs
-LAST_PAUSE = 10.0  # seconds; after such a pause a forked child is taken for a mere helper
+NO_LOOP_TIME = 5.0  # seconds that an event may wait before *on_no_loop* is called
+# Seconds; before a pause of this length, a forked child is taken for a helper, which runs no loop.
+LAST_PAUSE = 10.0
 
 
 class TornadoLoop:
     """The `OwnerLoop` of the program: Tornado's `IOLoop`, or whichever loop runs.
 
-    *on_no_loop* is called on the thread that looks for a loop, when events have waited for
-    `NO_LOOP_TIME`; it returns whether it has warned.
+    *on_no_loop* is called on the thread that searches for a loop, when an event has waited for
+    `NO_LOOP_TIME`. It returns whether it has warned; if so, it is not called again.
     """
 
     def __init__(self, io_loop: IOLoop, on_no_loop: Callable[[], bool]) -> None:
         self._io_loop = io_loop
         self._on_no_loop = on_no_loop
         self._has_warned = False
-        self._waiting_since: float | None = None  # when the first event came that still waits
+        self._waiting_since: float | None = None  # when the first of the waiting events came
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
 
@@ -55,43 +56,43 @@ class TornadoLoop:
             self._io_loop.add_callback(callback)
 
     def ensure_running(self, callback: Callable[[], object]) -> None:
-        """Call *callback* on another loop, if this one does not run. Any thread but a loop's."""
+        """If the known loop does not run, search for one that does, and call *callback* on that."""
         if not self.is_running() and not (self._thread and self._thread.is_alive()):
             self._start(self._search, callback)
 
     def on_event(self) -> None:
-        """Note since when an event waits. Any thread."""
+        """Note since when events wait. Any thread."""
         if self._waiting_since is None:
             self._waiting_since = time.monotonic()
 
     def on_callback(self) -> None:
-        """Take the running loop for the one to use."""
+        """Use the running loop from now on."""
         self._io_loop = IOLoop.current()
         self._waiting_since = None
 
     def stop_searching(self) -> None:
-        """End the thread that looks for a loop."""
+        """End the thread that searches for a loop."""
         self._stopping.set()
         if self._thread:
             self._thread.join()
             self._thread = None
 
     def is_running(self) -> bool:
-        """Whether the loop runs."""
+        """Whether the known loop runs."""
         return _asyncio_loop(self._io_loop).is_running()
 
     def move_to(self, io_loop: IOLoop) -> bool:
-        """Use *io_loop* from now on; return False, and do not, if another loop runs."""
+        """Use *io_loop* from now on. If the known loop is another and runs, return False."""
         if self.is_running() and self._io_loop is not io_loop:
             return False
         self._io_loop = io_loop
         return True
 
     def await_takeover(self, parent: int, take_over: Callable[[], object]) -> None:
-        """In a forked child of *parent*: call *take_over* only if this process runs the loop.
+        """In a forked child of *parent*, call *take_over* once it turns out to run the loop.
 
-        It does if the known loop runs here, or if the parent ends: then this is a daemon that has
-        detached itself. Since Python 3.12 a daemon has to make a new loop.
+        It does if the known loop begins to run here. It also does if the parent ends: then this
+        process is a daemon, which since Python 3.12 has to make a new loop.
         """
         loop = _asyncio_loop(self._io_loop)
         if not loop.is_closed() and not loop.is_running():
@@ -141,7 +142,7 @@ def _asyncio_loop(io_loop: IOLoop) -> asyncio.AbstractEventLoop:
 def _find_running_loop() -> asyncio.AbstractEventLoop | None:
     """Return any event loop that runs, on whatever thread.
 
-    It takes some milliseconds in a large program, and is used when there is no other way.
+    It takes some milliseconds in a large program, so it is used only if there is no other way.
     """
     everything = gc.get_objects()
     # Types first, by identity: neither isinstance nor a hash may run code of the objects.

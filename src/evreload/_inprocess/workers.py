@@ -1,7 +1,7 @@
 """Whether this process is a worker, of Tornado or of multiprocessing.
 
-A worker cannot restart the program by itself. This module imports neither package, since a
-program that has such workers does.
+A worker cannot restart the program by itself. This module imports neither package: a program with
+such workers has imported it.
 
 Runs in: the program, in in-process mode, on any thread.
 Owns: nothing.
@@ -30,7 +30,7 @@ def is_of_multiprocessing() -> bool:
 
 
 def is_being_prepared() -> bool:
-    """Whether multiprocessing imports the main module at present, to prepare a child."""
+    """Whether multiprocessing now imports the main module into this process, its child."""
     process = sys.modules.get("multiprocessing.process")
     return process is not None and hasattr(process.current_process(), "_inheriting")
 

@@ -1,4 +1,4 @@
-"""The reload hooks: the program's functions to call before it is replaced.
+"""The reload hooks: functions of the program, to call before a restart.
 
 Runs in: the program, in both modes, on the thread of its loop or the main thread.
 Owns: the list of hooks. The program imports it, so it imports next to nothing.
@@ -23,8 +23,9 @@ CO_COROUTINE = 0x80  # of `inspect`, which costs 9 ms to import
 class Hooks:
     """Reload hooks, in the order they were added.
 
-    Coroutine functions are awaited first. Then the ordinary functions are called in one step with
-    the restart: otherwise a hook that stops the loop would end the program instead.
+    Coroutine functions are awaited first. Then the ordinary functions are called, and the restart
+    follows without a return to the loop: otherwise, a hook that stops the loop would end the
+    program.
     """
 
     def __init__(self) -> None:
@@ -46,10 +47,10 @@ class Hooks:
         return self._coroutines if _is_coroutine(hook) else self._ordinary
 
     async def run_coroutines(self) -> bool:
-        """Await the coroutine hooks, each for a bounded time; return whether there are any.
+        """Await each coroutine hook for `COROUTINE_TIMEOUT` at most; return whether there are any.
 
-        Raises CancelledError if the caller's task is cancelled meanwhile, as by a hook that ends
-        the loop: see `is_interrupted`.
+        Raises CancelledError if the caller's task is cancelled meanwhile: by Ctrl-C, or by a hook
+        that cancels all tasks. `is_interrupted` distinguishes these.
         """
         self.are_running = True
         try:
@@ -60,7 +61,7 @@ class Hooks:
         return bool(self._coroutines)
 
     def run_coroutines_outside_loop(self) -> None:
-        """Await the coroutine hooks where no loop runs; leave them out on the loop's thread."""
+        """Await the coroutine hooks if no loop runs on this thread; else warn, and await none."""
         if not self._coroutines:
             return
         import asyncio
@@ -72,14 +73,14 @@ class Hooks:
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            with contextlib.suppress(asyncio.CancelledError):  # by a hook
+            with contextlib.suppress(asyncio.CancelledError):  # a hook has cancelled all tasks
                 asyncio.run(self.run_coroutines())
             return
         for hook in self._coroutines:
             _logger().warning("reload() was called on the loop: %s is not awaited", _name(hook))
 
     def run_ordinary(self) -> None:
-        """Call the ordinary hooks. What one raises is logged, but for SystemExit and Ctrl-C."""
+        """Call the ordinary hooks; log their errors, but raise SystemExit and KeyboardInterrupt."""
         self.are_running = True
         try:
             for hook in list(self._ordinary):
@@ -89,16 +90,16 @@ class Hooks:
 
 
 def is_interrupted() -> bool:
-    """Whether Ctrl-C ends the program and has cancelled its tasks; False if a hook has.
+    """Whether Ctrl-C has cancelled the tasks of the program; False if a hook has.
 
-    `asyncio.run` cancels the tasks while it handles the KeyboardInterrupt. So this must not be
-    called while another exception is handled.
+    `asyncio.run` cancels the tasks while it handles the KeyboardInterrupt, which is the exception
+    being handled then. So this must not be called while another exception is handled.
     """
     return isinstance(sys.exception(), KeyboardInterrupt)
 
 
 async def _await(hook: Hook) -> None:
-    """Await *hook* in the caller's task: it may cancel all other tasks, or stop the loop."""
+    """Await *hook* in the caller's task: the hook may cancel all tasks but its own."""
     import asyncio
 
     limit = asyncio.timeout(COROUTINE_TIMEOUT)
@@ -122,7 +123,7 @@ def _call(hook: Hook) -> None:
         hook()
     except (SystemExit, KeyboardInterrupt):
         raise
-    except BaseException:  # such as CancelledError: the restart must still happen
+    except BaseException:  # even CancelledError: the restart must still happen
         _logger().exception("reload hook %s failed", _name(hook))
 
 

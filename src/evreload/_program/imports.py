@@ -1,6 +1,6 @@
-"""Which files the program is made of: each file that Python runs code from, when it does.
+"""Which files the program is made of: notes each file that Python runs code from, and when.
 
-Runs in: the program, on any thread, since modules are imported on any; and the fork server.
+Runs in: the program, on each thread that imports modules or opens files; and the fork server.
 Owns: the audit hook of this process. The program imports this module first, so it imports next
 to nothing.
 """
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     OnRead = Callable[[str, int], object]
     Listener = Callable[[tuple[Any, ...]], None]
 
-UNKNOWN_NS = 1  # stands for a time that is not known yet
-# The clock that stamps files ticks coarsely: a file may seem this much older than it is.
+UNKNOWN_NS = 1  # in place of a time that is not known yet
+# The clock of file times advances in steps: a file may seem older than it is by one step.
 CLOCK_TICK_NS = 10_000_000
 
-# After this many known modules in a row, the others are known, too: to look at each of thousands
-# of modules again for every new one would block the loop.
+# After this many known modules in a row, all others are taken as known: the loop would be blocked
+# if each of thousands of modules were looked at again for every new one.
 KNOWN_IN_A_ROW = 100
 
-MAX_OPENED = 1000  # files whose last reading is remembered
-WRITTEN_NS = 0  # stands for the time of reading a file that the program has written
+MAX_OPENED = 1000  # files for which the time of the last reading is kept
+WRITTEN_NS = 0  # in place of the time of reading, for a file that the program has written
 
 SPAWN_EVENTS = ("subprocess.Popen", "os.posix_spawn", "os.fork", "os.forkpty", "os.system")
 WRITE_FLAGS = os.O_WRONLY | os.O_RDWR
@@ -45,24 +45,25 @@ WRITE_FLAGS = os.O_WRONLY | os.O_RDWR
 class Imports:
     """Notes each file that Python runs code from.
 
-    A finder on `sys.meta_path` alone would miss what is loaded without one, or by a finder in
-    front of it (pytest's for rewritten tests). An audit hook sees all, but cannot be removed: it
-    must stay small, and must not raise into the program.
+    A finder on `sys.meta_path` would miss modules that are loaded without a finder, or by a finder
+    in front of it, as pytest's for rewritten tests. An audit hook misses none. But it cannot be
+    removed, so it must be small, and must not raise into the program.
     """
 
     def __init__(self) -> None:
-        # When the program started. Code that came from bytecode may be older than its file by as
-        # much: Python trusts bytecode if the size of the file and the second of its time agree.
+        # When the program started. It stands for the time of reading of a file that ran from
+        # bytecode, which may be older than the file: Python trusts bytecode if the size of the
+        # file, and the second of its time, agree.
         self.started_ns = UNKNOWN_NS
         self.own_writes = OwnWrites()
         self._on_read: OnRead | None = None
         self._on_write: Callable[[str], object] = lambda path: None
-        self._pending: dict[str, int] = {}  # files noted before `begin`
-        self._known: set[str] = set()
+        self._pending: dict[str, int] = {}  # files noted before `begin`, and when they were read
+        self._known: set[str] = set()  # names of files, as their code has them; and paths
         self._known_modules: dict[str, int] = {}  # names of modules, and their identities
-        self._missing: set[str] = set()
-        self._compiled: dict[str, int] = {}
-        self._opened: dict[str, int] = {}  # by the program, and when; the latest come last
+        self._missing: set[str] = set()  # names of modules that were not found
+        self._compiled: dict[str, int] = {}  # names of files, and when they were compiled
+        self._opened: dict[str, int] = {}  # names of files, and when; the latest come last
         self._ignores_data_writes = False
         self._listeners: dict[str, Listener | None] = {
             "exec": self._on_exec,
@@ -76,16 +77,16 @@ class Imports:
         sys.meta_path.append(_MissingModules(self))
 
     def begin(self, on_read: OnRead, on_write: Callable[[str], object] = lambda path: None) -> None:
-        """Call *on_read* with each file from now on; `unreported` has those before.
+        """Call *on_read* with each file noted from now on; `unreported` yields the earlier ones.
 
-        *on_write* is called with each file that the program writes while it starts, and with ""
-        when it starts another process.
+        Call *on_write* with each file that the program writes while it starts, and with "" when it
+        starts another process.
         """
         self._on_read = on_read
         self._on_write = on_write
 
     def set_listener(self, event: str, listener: Listener | None) -> Listener | None:
-        """Call *listener* with the arguments of an audit *event*; None: nothing any more.
+        """Call *listener* with the arguments of each audit *event*; call none if it is None.
 
         Return the listener that was set before.
         """
@@ -94,29 +95,29 @@ class Imports:
         return before
 
     def files(self) -> list[str]:
-        """Return all files noted so far, by the names that their code has."""
+        """Return the names of all files noted so far, as their code has them."""
         return list(self._known)
 
     def end(self) -> None:
-        """Call nothing any more, and forget what was noted."""
+        """Report no more files, and forget those that were noted."""
         self._on_read = None
         self._known.clear()
         self._known_modules.clear()
         self._missing.clear()
 
     def disable(self) -> None:
-        """Note nothing any more: this process runs no program itself."""
+        """Note no more files: this process runs no program itself."""
         self._listeners.clear()
         sys.meta_path[:] = [one for one in sys.meta_path if not isinstance(one, _MissingModules)]
 
     def unreported(self, unknown_ns: int) -> Iterator[tuple[str, int]]:
-        """Yield each file not yet passed on, with when it was read: *unknown_ns* if not known.
+        """Yield each file not reported yet, and when it was read: *unknown_ns* if not known.
 
-        `sys.modules` may hold anything, and may grow meanwhile. Reading a module runs no code of
-        it: no property, no `__getattr__`, no lazy import.
+        `sys.modules` may contain any object, and may grow meanwhile. This runs no code of a module:
+        no property, no `__getattr__`, no lazy import.
         """
         for noted in list(self._pending):
-            if read_ns := self._pending.pop(noted, 0):  # or another thread has just passed it on
+            if read_ns := self._pending.pop(noted, 0):  # or another thread has just reported it
                 yield noted, unknown_ns if read_ns == UNKNOWN_NS else read_ns
         found = []
         known_in_a_row = 0
@@ -138,8 +139,8 @@ class Imports:
     def last_read_ns(self, path: str) -> int:
         """Return when the program last opened the file *path* to read it.
 
-        Return the present if it has not: it is about to. Likewise if it may have written the file
-        itself, or if *path* is a directory.
+        If it has not, return the present time: it is about to. Return that, too, if the program may
+        have written the file itself, or if *path* is a directory.
         """
         now = time.time_ns()
         if os.path.isdir(path) or self.own_writes.may_have_written(path):
@@ -153,16 +154,17 @@ class Imports:
         return reads[-1] - CLOCK_TICK_NS if reads and WRITTEN_NS not in reads else now
 
     def ignore_data_writes(self) -> None:
-        """Note from now on only what the program writes of code.
+        """From now on, note no written files but those of code.
 
-        It has started; or it has started a process, which may have written anything by now.
+        To be called when the program has started, or has started a process, which may write any
+        file.
         """
         self._ignores_data_writes = True
         for event in SPAWN_EVENTS:
             self._listeners.pop(event, None)
 
     def note_missing(self, name: str, path: Sequence[str] | None) -> None:
-        """Note where the module *name*, which was not found, would be; *path* as for finders."""
+        """Note where the module *name*, which was not found, could be; *path* as for a finder."""
         if name in self._missing:
             return
         self._missing.add(name)
@@ -179,7 +181,7 @@ class Imports:
         if listener := self._listeners.get(event):
             try:
                 listener(arguments)
-            except Exception:  # evreload must not make fail what the program does
+            except Exception:  # it would make fail what the program does
                 return
 
     def _on_exec(self, arguments: tuple[Any, ...]) -> None:
@@ -195,10 +197,10 @@ class Imports:
         code, name = arguments
         if type(name) is not str or not name.endswith(".py"):
             return
-        # The file was read just before; it runs only after it was compiled.
+        # Python has just read the file, and will run it only after it has compiled it.
         now = time.time_ns()
         if name not in self._known and _is_imported(name):
-            # It is noted now: it may not compile, and then it never runs.
+            # It is noted already here: if it has a syntax error, it never runs.
             path = absolute(name)
             self._known.add(name)
             self.own_writes.note_read(path, source_hash(code), now)
@@ -218,7 +220,7 @@ class Imports:
             self._note_opened(name, time.time_ns())
 
     def _note_opened(self, name: str, read_ns: int) -> None:
-        """Note when a file was read, or WRITTEN_NS: the program may ask to watch it later."""
+        """Note when a file was read, or WRITTEN_NS, for `last_read_ns`."""
         before = self._opened.pop(name, read_ns)
         self._opened[name] = WRITTEN_NS if before == WRITTEN_NS else read_ns
         if len(self._opened) > MAX_OPENED:
@@ -229,7 +231,7 @@ class Imports:
             self._note_write(arguments[1])
 
     def _note_write(self, name: str) -> None:
-        if "__pycache__" in name:  # Python writes one for every module it compiles
+        if "__pycache__" in name:  # Python writes a file there for each module that it compiles
             return
         self._note_opened(name, WRITTEN_NS)
         if not self._ignores_data_writes or name.endswith(CODE_SUFFIXES):
@@ -242,23 +244,23 @@ class Imports:
         self._on_write("")
 
     def _note_run(self, name: str) -> None:
-        # Template engines compile templates under their own names, and reload these themselves.
+        # Not templates: template engines compile them under their own names, and reload them.
         if name.endswith(CODE_SUFFIXES) and name not in self._known:
             self._known.add(name)
-            otherwise = self.started_ns if name.endswith(".py") else time.time_ns()
-            self._note(absolute(name), self._compiled.pop(name, 0) or otherwise)
+            fallback_ns = self.started_ns if name.endswith(".py") else time.time_ns()
+            self._note(absolute(name), self._compiled.pop(name, 0) or fallback_ns)
 
     def _note(self, path: str, read_ns: int) -> None:
         if read_ns != UNKNOWN_NS:
             read_ns -= CLOCK_TICK_NS
-        # First stored, then passed on: if `begin` is called meanwhile, nothing is missed.
+        # First stored, then reported: so none is missed if another thread calls `begin` meanwhile.
         self._pending[path] = read_ns
         if self._on_read and self._pending.pop(path, None):
             self._on_read(path, read_ns)
 
 
 class _MissingModules:
-    """The last finder of all: Python asks it only for what no other finder has found."""
+    """The last finder of `sys.meta_path`: Python asks it only for modules no other has found."""
 
     def __init__(self, imports: Imports) -> None:
         self._imports = imports
@@ -268,7 +270,7 @@ class _MissingModules:
     ) -> ModuleSpec | None:
         try:
             self._imports.note_missing(name, path)
-        except Exception:  # *path* may be anything; the import must not fail because of evreload
+        except Exception:  # *path* may be any object; the import must not fail because of evreload
             return None
         return None
 
@@ -276,8 +278,8 @@ class _MissingModules:
 def _is_imported(name: str) -> bool:
     """Whether the file *name* is compiled because a module is imported from it.
 
-    By any loader: pytest has one that compiles tests in its own way. Other callers that compile
-    or parse a file may never run it.
+    Any loader may do that: pytest has one that compiles tests in its own way. Code other than a
+    loader may compile or parse a file that never runs.
     """
     frame: FrameType | None = sys._getframe(3)
     while frame and frame.f_code.co_name != "exec_module":
@@ -290,5 +292,5 @@ def _module_file(module: object) -> str | None:
     try:
         path = object.__getattribute__(module, "__dict__").get("__file__")
         return absolute(os.fsdecode(path)) if path else None
-    except Exception:  # a module may raise anything here; the others stay watched
+    except Exception:  # the object in `sys.modules` may raise anything; it is left out
         return None

@@ -1,8 +1,8 @@
 """Listening sockets outlive the program that bound them: the program's side.
 
-`SocketInterceptor` stands before `bind`, `listen` and `shutdown` of Python's sockets. Each
-listening socket is sent to the supervisor, which keeps it; the next run's `bind` of the same
-address gets it back. Connections made meanwhile wait in the kernel.
+`SocketInterceptor` replaces `bind`, `listen` and `shutdown` of Python's sockets. It sends each
+listening socket to the supervisor, which keeps it; `bind` of the same address in the next run gets
+it back. Connections made meanwhile wait in the kernel.
 
 Runs in: the program, under the supervisor, on any thread.
 Owns: the methods `bind`, `listen` and `shutdown` of `socket.socket`.
@@ -36,12 +36,13 @@ from .._common.socket_messages import (
 )
 from .._common.spawn import identity
 
-# More connections may wait for the next run than wait for their turn; Linux allows this many.
+# Until the next run accepts, more connections wait than the program has allowed for. Linux allows
+# this many (net.core.somaxconn).
 BACKLOG = 4096
 REPLY_TIMEOUT = 5.0  # seconds; the supervisor answers within one
 SELF_CONNECT_TIMEOUT = 0.1  # seconds; the kernel connects at once, unless the queue is full
 
-# What a program may set on a socket before it binds it, and must find set on the kept one.
+# Options that a program may set on a socket before it binds it. They are copied to the kept one.
 OPTIONS = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE)] + [
     (socket.IPPROTO_TCP, getattr(socket, name))
     for name in ("TCP_NODELAY", "TCP_DEFER_ACCEPT", "TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT")
@@ -50,12 +51,13 @@ OPTIONS = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE)] + [
 
 
 class SocketInterceptor:
-    """Has listening sockets kept, and binds to kept ones."""
+    """Sends listening sockets to the supervisor, and gets those of the previous run from it."""
 
     def __init__(self, service: int, on_bind: Callable[[], object], *, may_claim: bool) -> None:
-        """Use the socket *service* to the supervisor; call *on_bind* for each kept one bound to.
+        """Reach the supervisor through *service*; call *on_bind* when `bind` gets a kept socket.
 
-        *may_claim*: sockets may be kept already. They never are for the first run.
+        That makes no audit event. *may_claim*: the supervisor may have kept sockets; it has none in
+        the first run.
         """
         self._service = socket.socket(fileno=service)
         self._identity = identity(service)
@@ -99,38 +101,38 @@ class SocketInterceptor:
             self._check_later(sock, kept)
 
     def listen(self, sock: socket.socket, *backlog: Any) -> None:
-        """Make *sock* listen, and have it kept."""
+        """Make *sock* listen, and send it to the supervisor."""
         self._listen(sock, *backlog)
-        if sock not in self._addresses:  # another process bound it, and handed it to this one
+        if sock not in self._addresses:  # another process has bound it
             self._addresses[sock] = kept_address(sock, sock.getsockname())
         if address := self._addresses[sock]:
             self._keep(sock, address)
 
     def shutdown(self, sock: socket.socket, how: Any) -> None:
-        """Shut *sock* down; if it is kept, in this process only: the kept copy still listens."""
+        """Shut *sock* down; if it is kept, in this process only: its copy must go on listening."""
         is_kept = self._addresses.get(sock) and sock.fileno() != -1 and is_listening(sock)
         if not is_kept or how not in (socket.SHUT_RD, socket.SHUT_RDWR):
             self._shutdown(sock, how)
             return
         del self._addresses[sock]
         address = sock.getsockname()
-        # Like a socket that was shut down, a new one accepts nothing, and may be closed.
+        # A new socket behaves like one that was shut down: it accepts nothing, and may be closed.
         _become(sock, _socket.socket(sock.family, sock.type).detach())
         if sock.gettimeout() != 0 and _thread._count():
             _wake_accepting_thread(sock.family, address)
 
     def has_bound(self) -> bool:
-        """Whether there is a bound socket that does not listen yet: a worker may make it listen."""
+        """Whether a bound socket does not listen yet: a worker that inherits it may do that."""
         return any(not is_listening(sock) for sock, _ in self._open_sockets())
 
     def keep_listening(self) -> None:
-        """Have those kept, too, that a worker, or libuv, has made listen without Python."""
+        """Keep the sockets, too, that a worker or libuv has made listen, not `listen` above."""
         for sock, address in self._open_sockets():
             if is_listening(sock):
                 self._keep(sock, address)
 
     def unkept(self) -> list[Any]:
-        """Return the addresses bound as port 0: no next run takes them over."""
+        """Return the addresses of sockets bound to port 0: they are not kept."""
         return [
             sock.getsockname()
             for sock, address in self._addresses.items()
@@ -147,7 +149,7 @@ class SocketInterceptor:
         return [address for other, address in self._open_sockets() if other is not sock]
 
     def _claim(self, sock: socket.socket, address: Address) -> list[int]:
-        """Return the kept socket of *address*, if there is one that the program has not taken."""
+        """Return the kept socket of *address*, if there is one, and the program has none yet."""
         is_taken = not reuses_port(address) and address in self._other_addresses(sock)
         return self._ask(CLAIM, address) if self._may_claim and not is_taken else []
 
@@ -160,7 +162,8 @@ class SocketInterceptor:
             others = map(family_and_port, self._other_addresses(sock))
             if not in_use or port in others:
                 raise
-            # It is kept under another name of the same address, or was closed and is bound again.
+            # A socket is kept for another name of this address; or the program has closed its
+            # socket, of which there is a kept copy, and binds another.
             self._ask(RELEASE, kept)
             self._bind(sock, address)
 
@@ -171,13 +174,13 @@ class SocketInterceptor:
             self._send(KEEP, address, sock)
 
     def _check_later(self, sock: socket.socket, address: Address) -> None:
-        """Check in the next turn of the loop whether libuv has made *sock* listen, unseen."""
+        """Check in the next turn of the loop whether libuv has made *sock* listen, in C."""
         asyncio = sys.modules.get("asyncio")
         if asyncio is None:
             return
         with contextlib.suppress(RuntimeError):  # no loop is running
             loop = asyncio.get_running_loop()
-            # By then libuv has a descriptor of its own, and may have closed Python's.
+            # A copy: by then libuv may have closed *sock*, and use a descriptor of its own.
             loop.call_soon(self._keep_if_listening, sock.dup(), address)
 
     def _keep_if_listening(self, copy: socket.socket, address: Address) -> None:
@@ -186,14 +189,15 @@ class SocketInterceptor:
                 self._keep(copy, address)
 
     def _ask(self, kind: bytes, address: Address) -> list[int]:
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            ours.settimeout(REPLY_TIMEOUT)
+        """Send a request; return the descriptors in the answer, of which there may be none."""
+        own_end, supervisor_end = socket.socketpair()
+        with own_end, supervisor_end:
+            own_end.settimeout(REPLY_TIMEOUT)
             try:
-                self._send(kind, address, theirs)
-                return receive(ours)[1]
+                self._send(kind, address, supervisor_end)
+                return receive(own_end)[1]
             except OSError:
-                return []  # the supervisor was killed, or hangs: go on without it
+                return []  # the supervisor was killed, or hangs: bind as without it
 
     def _send(self, kind: bytes, address: Address, sock: socket.socket) -> None:
         if identity(self._service.fileno()) != self._identity:
@@ -202,7 +206,7 @@ class SocketInterceptor:
 
 
 def _become(sock: socket.socket, kept: int) -> None:
-    """Make *sock* the socket *kept*, with the options and the blocking mode of *sock*."""
+    """Make *sock* the socket *kept*, but leave it its options and its timeout."""
     options = [(level, name, sock.getsockopt(level, name)) for level, name in OPTIONS]
     timeout = sock.gettimeout()
     os.dup2(kept, sock.fileno(), inheritable=False)
@@ -215,7 +219,7 @@ def _become(sock: socket.socket, kept: int) -> None:
 
 
 def _wake_accepting_thread(family: int, address: Any) -> None:
-    """Wake a thread that blocks in `accept`, as a real shutdown would: connect to it."""
+    """Wake a thread that blocks in `accept`, as a real shutdown would, by a connection to it."""
     with contextlib.closing(_socket.socket(family, socket.SOCK_STREAM)) as client:
         client.settimeout(SELF_CONNECT_TIMEOUT)
         with contextlib.suppress(OSError):  # no client can connect at all

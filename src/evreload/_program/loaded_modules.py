@@ -1,4 +1,4 @@
-"""The list of the modules that the program has imported, for preloading them in the next run.
+"""The list of the modules that the program has imported, to preload them for the next run.
 
 Runs in: the program, on its main thread.
 Owns: nothing.
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from importlib.machinery import ModuleSpec
 
-# The modules that Python's own loaders are defined in: of files, archives, and builtin modules.
+# The modules that define Python's own loaders: of files, of archives, and of built-in modules.
 PYTHON_LOADERS = ("_frozen_importlib", "_frozen_importlib_external", "zipimport")
 
 
 def loaded_modules() -> Iterator[tuple[str, bool, list[str]]]:
-    """Yield the name of each module, in the order in which their imports ended.
+    """Yield each module, in the order in which their imports ended.
 
-    With it, whether one of Python's own loaders has loaded it, and the file or the directories it
-    is from. Modules listed under a name other than their own are left out.
+    Of each: its name, whether one of Python's own loaders has loaded it, and its file or its
+    directories. A module that `sys.modules` has under another name than its own is left out.
     """
     for name, module in list(sys.modules.items()):
         try:

@@ -1,4 +1,4 @@
-"""What the program has printed and logged, and Python still buffers.
+"""Flushes what the program has printed and logged.
 
 Runs in: the program and the fork server, on their main thread.
 Owns: nothing. The program imports it, so it imports next to nothing.
@@ -12,10 +12,10 @@ from .._common.startup import suppress
 
 
 def flush_output() -> None:
-    """Write out what the standard streams and the handlers of logging buffer."""
+    """Flush the standard streams, and the handlers of logging."""
     for stream in (sys.stdout, sys.stderr):
-        # A stream may be None, closed, a pipe without a reader, or any object. A signal handler
-        # can't flush it either, if the signal came while the program was writing.
+        # A stream may be None, closed, a pipe without a reader, or any object. Nor can a signal
+        # handler flush a stream that the program was writing to when the signal came.
         with suppress(Exception):
             stream.flush()
     root = getattr(sys.modules.get("logging"), "root", None)

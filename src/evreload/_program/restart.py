@@ -1,7 +1,7 @@
-"""Replaces this process by a new run of the program: the exec, and what must be done before it.
+"""Restarts the program in place: the exec, and the steps before it.
 
 Runs in: the program, in both modes, on the thread of its loop or the main thread.
-Owns: nothing; a successful exec cannot be undone.
+Owns: nothing. After a successful exec there is nothing left of the run before.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from .._common import startup
+from .._common import startup, terminal
 from .._common.role import ALONE, PLAIN, Role
 from .._common.spawn import runner_command
 from .._common.startup import suppress
@@ -51,9 +51,9 @@ def restart(
 ) -> NoReturn:
     """Restart in place, with *environment* added to the present one.
 
-    *role* is for the runner, *arguments* are for Python. Raises OSError if that fails, and the
-    process runs on. On Windows, where no exec replaces a process, the program starts in another
-    process and this one ends.
+    *role* is for the runner, *arguments* are for Python. Raises OSError if that fails: the process
+    goes on, but its workers have ended. On Windows, where an exec does not replace the process, the
+    program starts in another process, and this one ends.
     """
     if reason := startup.missing_interpreter():
         raise FileNotFoundError(reason)
@@ -69,7 +69,7 @@ def restart(
             _replace_process(command, environment)
         _stop_timers()
         startup.restore_signals()
-        startup.restore_terminal()
+        terminal.restore_modes()
         os.execve(command[0], command, environment)
     except OSError:
         startup.change_directory(here)
@@ -77,13 +77,13 @@ def restart(
 
 
 def restart_under_command(options: list[str]) -> NoReturn:
-    """Restart in place as ``python -m evreload`` with *options*, and the program as its child."""
+    """Restart in place as ``python -m evreload`` with *options*; the program becomes its child."""
     python = [startup.ARGUMENTS[0], *startup.FLAGS]
     restart({}, Role(PLAIN), [*python, "-m", "evreload", *options, *startup.TARGET])
 
 
 def _replace_process(command: list[str], environment: dict[str, str]) -> NoReturn:
-    """Do on Windows what an exec does elsewhere, as far as possible."""
+    """Start *command* and end this process: on Windows, in place of an exec."""
     # os.execve starts another process there, and splits arguments that hold spaces:
     # https://github.com/python/cpython/issues/101191
     # https://github.com/python/cpython/issues/143328
@@ -97,7 +97,7 @@ if sys.platform != "win32":
     import _signal  # type: ignore[import-not-found]  # `signal` makes enums of it, for 5 ms
 
     def _stop_timers() -> None:
-        """Stop the interval timers: they outlive the exec, but their signal handlers do not."""
+        """Stop the interval timers: an exec keeps them, but not the handlers of their signals."""
         for timer in (_signal.ITIMER_REAL, _signal.ITIMER_VIRTUAL, _signal.ITIMER_PROF):
             _signal.setitimer(timer, 0)
 
@@ -112,7 +112,7 @@ def _end_workers() -> None:
     for worker in workers:
         worker.terminate()
     for worker in workers:
-        with suppress(AssertionError):  # a child of the process that this one was forked from
+        with suppress(AssertionError):  # not a child of this process, but of the one it forked from
             worker.join(1)
             if worker.is_alive():
                 worker.kill()
@@ -120,12 +120,12 @@ def _end_workers() -> None:
 
 
 def _end_pools() -> None:
-    """End the pools as at the end of a program: they replace workers that are merely killed."""
+    """End multiprocessing's pools as Python does at exit: a pool replaces a killed worker."""
     import threading
 
     finalize = getattr(sys.modules.get("multiprocessing.util"), "_run_finalizers", None)
     if finalize:
-        # On a thread of its own: it may wait for a worker that never answers.
+        # On another thread: it may wait for a worker that never answers.
         ending = threading.Thread(target=finalize, args=(0,), daemon=True)
         ending.start()
         ending.join(POOL_TIMEOUT)

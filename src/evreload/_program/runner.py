@@ -3,7 +3,7 @@
 Each restart executes this file by its path. That works whatever the program does to `sys.path`,
 the environment or the working directory, and under every flag of Python.
 
-Runs in: the program, in both modes, on its main thread.
+Runs in: the program, in both modes; its workers; and the fork server; on the main thread.
 Owns: `sys.argv`, `sys.path` and ``__main__``, until the program's first line.
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def run(target: list[str]) -> None:
     """Run *target*, as given to Python: ``-m name …``, ``-c code …`` or ``path …``.
 
-    Raises what the program raises, SystemExit above all.
+    Raises what the program raises, such as SystemExit.
     """
     set_up(target)
     execute(target)
@@ -47,7 +47,7 @@ def set_up(target: list[str]) -> None:
 
 
 def execute(target: list[str]) -> None:
-    """Run *target*, now that `set_up` has been called."""
+    """Run *target*, after `set_up`."""
     if target[0] == "-m":
         _run_module(target[1], alter_argv=True)
     elif target[0] == "-c":
@@ -95,10 +95,10 @@ def _new_main() -> ModuleType:
     """Make a new module ``__main__``, with the attributes that Python gives it, and no others."""
     main = ModuleType("__main__")
     main.__dict__["__builtins__"] = builtins
-    if "__annotations__" in globals():  # this varies with the version
+    if "__annotations__" in globals():  # this depends on the version of Python
         main.__dict__.update(__annotations__={})
     sys.modules["__main__"] = main
-    if "__mp_main__" in sys.modules:  # multiprocessing was imported in advance
+    if "__mp_main__" in sys.modules:  # the fork server has imported multiprocessing
         sys.modules["__mp_main__"] = main
     return main
 
@@ -122,7 +122,7 @@ def _run_script(path: str) -> None:
 
 
 def _load(path: str) -> tuple[Loader, CodeType]:
-    # importlib.machinery, which costs 1 ms, imports them from there.
+    # Not from importlib.machinery, which costs 1 ms to import.
     from _frozen_importlib_external import SourceFileLoader, SourcelessFileLoader
 
     if path.endswith(".pyc"):
@@ -136,7 +136,7 @@ def _load(path: str) -> tuple[Loader, CodeType]:
 
 
 def _main() -> None:
-    """Run what the arguments say; see `spawn.runner_command`."""
+    """Run the program that `sys.argv` names; `spawn.runner_command` has made it."""
     argument, *arguments = sys.argv[1:]
     sys.orig_argv[:] = arguments
     if not sys.flags.safe_path:
@@ -183,7 +183,7 @@ def _run_alone(target: list[str]) -> None:
     """Run *target* again, in the process that evreload.start() restarted."""
     from evreload import _backend
 
-    _backend.imports()  # it notes files from the beginning
+    _backend.imports()  # here, so that it notes all files
     try:
         run(target)
         return
@@ -198,20 +198,20 @@ def _run_alone(target: list[str]) -> None:
             raise  # the program ended on purpose
         _print_error(error)
         failure = error
-    try:  # not in the handler above: an error here would show the failure as its context
+    try:  # not in the handler above: an error here would have the failure as its context
         _backend.wait_after(failure)
     except KeyboardInterrupt:
         sys.exit(130)  # quietly, with the status that a shell gives
 
 
 def _run_supervised(role: Any, target: list[str]) -> None:
-    """Run *target* under the supervisor, which watches for it."""
+    """Run *target* under the supervisor, which watches its files."""
     from evreload import _backend
     from evreload._common.role import FORK_SERVER
 
     here = _directory()
     if not sys.flags.safe_path and here and here not in sys.path:
-        sys.path.append(here)  # as the wrapper of tornado.autoreload, whose tests need it
+        sys.path.append(here)  # as tornado.autoreload does, whose tests need it
     is_forked = role.kind == FORK_SERVER
     if is_forked:
         set_up(target)
@@ -236,7 +236,7 @@ def _run_supervised(role: Any, target: list[str]) -> None:
 
 
 def _import_package() -> None:
-    """Import the package this file belongs to, wherever it lies."""
+    """Import the package that this file belongs to, in whichever directory it is."""
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     sys.path.insert(0, os.path.dirname(package))
     try:

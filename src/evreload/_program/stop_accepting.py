@@ -1,7 +1,7 @@
-"""Stops the program from accepting connections shortly before it is stopped itself.
+"""Stops the program from accepting connections, shortly before the supervisor stops it.
 
-A connection it accepted now would be reset. Those it does not accept wait in the kernel, and the
-next run answers them.
+A connection that it accepted now would be reset. Connections that it does not accept wait in the
+kernel, and the next run accepts them.
 
 Runs in: the program, under the supervisor, on its main thread or the thread of its loop.
 Owns: nothing; it cannot be undone.
@@ -20,36 +20,37 @@ from typing import Any
 
 from .._common.socket_messages import INTERNET, listening_address
 
-BLOCKED_ACCEPT_TIME = 0.05  # seconds after which the program surely got its stop signal
+BLOCKED_ACCEPT_TIME = 0.05  # seconds in which the program certainly gets the stop signal
 DESCRIPTORS = "/proc/self/fd"
 
 
 def stop_accepting(except_at: Collection[Any]) -> None:
-    """Accept no more connections, except at the addresses *except_at*, which no run takes over.
+    """Accept no more connections, except at the addresses *except_at*, whose sockets are not kept.
 
-    It stops Python's `accept`, and, on Linux, loops in C that use epoll, such as libuv; not gevent.
+    This stops Python's `accept`, and, on Linux, loops in C that use epoll, such as libuv. It does
+    not stop gevent.
     """
     _mute_epolls(except_at)
     _replace_accept(except_at)
 
 
 def _mute_epolls(except_at: Collection[Any]) -> None:
-    """Make no loop wake up for new connections: Linux only."""
+    """Make the loops that use epoll ignore new connections: Linux only."""
     if not hasattr(select, "epoll"):  # gevent and eventlet remove it
         return
     for descriptor in _epolls():
         with (
-            contextlib.suppress(OSError),  # another thread has closed it, or no number is free
+            contextlib.suppress(OSError),  # another thread has closed it, or no descriptor is free
             contextlib.closing(select.epoll.fromfd(os.dup(descriptor))) as epoll,
         ):
             for watched in _watched_by(descriptor):
                 if listening_address(watched) not in (None, *except_at):
-                    with contextlib.suppress(OSError):  # another file has its number now
+                    with contextlib.suppress(OSError):  # the number is that of another file now
                         _mute(epoll, watched)
 
 
 def _mute(epoll: select.epoll, descriptor: int) -> None:
-    """Make *epoll* report nothing of *descriptor*; its loop may still unregister it."""
+    """Make *epoll* report no event of *descriptor*, which its loop may unregister later."""
     try:
         epoll.modify(descriptor, 0)
     except OSError:  # it was registered with EPOLLEXCLUSIVE

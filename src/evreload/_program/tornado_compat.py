@@ -1,6 +1,6 @@
-"""Puts the public functions of evreload in the place of `tornado.autoreload`.
+"""Replaces `tornado.autoreload` by the public functions of evreload.
 
-It imports Tornado only to change what the program has already imported of it.
+It imports Tornado only if the program has imported `tornado.autoreload`, or calls `install`.
 
 Runs in: the program, in both modes, on any of its threads.
 Owns: the entry ``tornado.autoreload`` of `sys.modules`, and the functions of that module.
@@ -24,10 +24,10 @@ REPLACEMENTS = {
 
 
 def install() -> None:
-    """Replace the functions of `tornado.autoreload`, whichever module has imported it.
+    """Replace the functions in the module `tornado.autoreload`, for all modules that use it.
 
-    What it was given before is passed on to evreload: two reloaders would restart the program
-    twice, and Tornado's would restart it into code that does not compile.
+    evreload takes over the files and hooks of Tornado's reloader, and stops that if it runs. Two
+    reloaders would restart the program twice, and Tornado's even into code that does not compile.
     """
     from tornado import autoreload
 
@@ -45,7 +45,7 @@ def install() -> None:
 
 
 def take_over() -> None:
-    """Replace Tornado's reloader, or, if it was not imported yet, stand in for it."""
+    """Replace Tornado's reloader, whether the program has imported it already or not."""
     here = sys.modules.get("tornado.autoreload")
     if here and not _is_replaced(here):
         install()
@@ -54,11 +54,12 @@ def take_over() -> None:
 
 
 def stand_in() -> None:
-    """Be what the program gets when it imports `tornado.autoreload` for the first time.
+    """Make a module that the program gets when it imports `tornado.autoreload`.
 
-    So no function of Tornado's can have been bound before, and evreload need not import Tornado.
+    So the program cannot import a function of Tornado's reloader, and evreload does not import
+    Tornado.
     """
-    if _is_replaced(sys.modules.get("tornado.autoreload")):  # in a fork of the fork server
+    if _is_replaced(sys.modules.get("tornado.autoreload")):  # the fork server has done it
         return
     module = ModuleType("tornado.autoreload", __doc__)
     module.__dict__.update(REPLACEMENTS)

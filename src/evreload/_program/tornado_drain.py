@@ -1,7 +1,7 @@
 """Finishes the requests in progress of Tornado's HTTP servers before the program is replaced.
 
-It imports nothing of Tornado, since a program that serves with Tornado has imported it. Other
-servers finish their requests themselves on SIGTERM.
+It imports nothing of Tornado: if Tornado is not imported, there are no such servers. Other servers
+finish their requests themselves on SIGTERM.
 
 Runs in: the program, in both modes, on the thread of its loop.
 Owns: whether Tornado's servers accept connections, from `finish` to `resume`.
@@ -17,14 +17,14 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-POLL_INTERVAL = 0.002  # seconds; nothing signals the end of an answer
-LOOP_TURNS = 2  # after which the loop has read what had arrived before
-FIRST_REQUEST_TIME = 0.005  # seconds for the first request of a connection just accepted
-EVENT_STREAM = "text/event-stream"  # an answer that never ends
+POLL_INTERVAL = 0.002  # seconds; no event reports that an answer is finished
+LOOP_TURNS = 2  # turns of the loop, after which it has read the data that had arrived before
+FIRST_REQUEST_TIME = 0.005  # seconds in which a connection just accepted sends its first request
+EVENT_STREAM = "text/event-stream"  # the type of answers that never end
 
 
 class TornadoDrain:
-    """Stops accepting connections, and waits for answers; can resume accepting."""
+    """Pauses the servers and waits for the requests in progress; can resume the servers."""
 
     def __init__(self) -> None:
         self._paused: list[Any] = []
@@ -37,8 +37,9 @@ class TornadoDrain:
     async def finish(self, seconds: float) -> list[str]:
         """Wait until no request is in progress; return the clients not answered in time.
 
-        New connections wait in the kernel meanwhile. Idle connections, event streams and
-        websockets are not waited for. If Tornado is unlike the versions known here, nothing is.
+        New connections wait in the kernel meanwhile. This does not wait for idle connections, event
+        streams and websockets; nor for anything, if Tornado's internals differ from those known
+        here.
         """
         try:
             return await self._finish(seconds)
@@ -64,16 +65,16 @@ class TornadoDrain:
             await asyncio.sleep(POLL_INTERVAL)
 
     def resume(self) -> None:
-        """Accept connections again: the program is not replaced after all."""
+        """Accept connections again: there was no restart."""
         while self._paused:
             server = self._paused.pop()
             still_open = [one for one in server._sockets.values() if one.fileno() != -1]
-            if not server._stopped:  # a hook may have done either
+            if not server._stopped:  # a hook may have stopped the server, or closed sockets
                 server.add_sockets(still_open)
 
     def _pause(self, server: Any) -> None:
-        # TCPServer.stop would also close the sockets, and refuse the connections that wait. A hook
-        # may call it later: it calls these functions once more, which does no harm. See
+        # TCPServer.stop would also close the sockets, and so reset the connections that wait. If a
+        # hook calls it later, it calls these functions a second time, which does no harm. See
         # https://github.com/tornadoweb/tornado/blob/v6.5.0/tornado/tcpserver.py
         for stop_accepting in server._handlers.values():
             stop_accepting()
@@ -86,7 +87,8 @@ def _servers() -> Iterator[Any]:
     loop = sys.modules["tornado.ioloop"].IOLoop.current(instance=False) if module else None
     found = set()
     for _, handler in list(getattr(loop, "handlers", {}).values()):
-        # The closure that `tornado.netutil.add_accept_handler` registers refers to the server.
+        # The handler is a closure of `tornado.netutil.add_accept_handler`, which refers to a method
+        # of the server.
         for callback in gc.get_referents(*(getattr(handler, "__closure__", None) or ())):
             server = getattr(callback, "__self__", None)
             if isinstance(server, module.HTTPServer):  # type: ignore[union-attr]
@@ -99,12 +101,12 @@ def _connections(servers: list[Any]) -> list[Any]:
 
 
 def _has_new_connection(servers: list[Any]) -> bool:
-    """Whether a connection was just accepted, and its first request is about to arrive."""
+    """Whether a connection has had no answer yet: its first request may be about to arrive."""
     return any(one.stream._total_write_index == 0 for one in _connections(servers))
 
 
 def _close_idle(servers: list[Any]) -> None:
-    """Close the connections between two requests: the next request would be lost."""
+    """Close the connections that wait for another request, before that comes and is lost."""
     for connection in _connections(servers):
         stream = connection.stream
         answered = stream._total_write_index > 0
@@ -125,12 +127,12 @@ def _is_busy(connection: Any) -> bool:
     stream = connection.stream
     if stream.closed():
         return False
-    # Only between two requests does it wait for the end of the headers of the next one.
+    # A stream reads up to a regex, the end of the headers, only while it waits for a request.
     return stream.writing() or not stream.reading() or stream._read_regex is None
 
 
 def _event_streams() -> Iterator[Any]:
-    """Yield the streams of answers that never end."""
+    """Yield the streams of the answers that are event streams."""
     handler = getattr(sys.modules.get("tornado.web"), "RequestHandler", None)
     if handler:
         for thing in gc.get_objects():

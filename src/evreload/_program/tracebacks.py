@@ -1,6 +1,6 @@
-"""Which files an exception passed through: a change of any of them may mend it.
+"""The files that an exception passed through: a change of one of them may mend it.
 
-Runs in: the program, on the thread that the exception ended.
+Runs in: the program, on the main thread, which the exception has ended.
 Owns: nothing. The program imports it, so it imports next to nothing.
 """
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def traceback_files(error: BaseException) -> Iterable[str]:
     """Return every file that *error*, its causes and its contexts passed through.
 
-    A module that fails to import is not left in `sys.modules`, and a file with a syntax error is
-    not part of the traceback.
+    `sys.modules` does not have them all: Python removes a module that fails to import. Nor does the
+    traceback: it lacks a file with a syntax error.
     """
     files: set[str] = set()
     todo: list[BaseException | None] = [error]
@@ -41,7 +41,7 @@ def traceback_files(error: BaseException) -> Iterable[str]:
 
 
 def _missing_inits(error: BaseException) -> list[str]:
-    """Return where `__init__.py` would be, if *error* blames a package that has none."""
+    """Return where `__init__.py` could be, if *error* is about a package that has none."""
     if isinstance(error, ImportError):
         package: object = sys.modules.get(error.name or "")
     else:

@@ -1,7 +1,7 @@
 """The command: starts the program's interpreter, reads the options, and supervises the program.
 
-The interpreter starts first, and waits for its release: it needs as long as reading the options
-does. So this module imports next to nothing before that.
+The interpreter starts first, and then waits for its release: meanwhile the command reads the
+options, which takes as long. So this module imports next to nothing before the start.
 
 Runs in: the supervisor, on its main thread.
 Owns: the first process of the program, until the supervisor takes it over.
@@ -14,6 +14,7 @@ import sys
 
 from .. import _backend
 from .._common import spawn, startup
+from .._common.command_line import split_command_line
 from .._settings import OPTIONS, SWITCH
 
 TYPE_CHECKING = False  # `typing` costs 2 ms, and the program has not been started yet
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from .._settings import Settings
 
 MODULE_FLAG = "-m"
-# The letters of switches, which may stand together, before another option.
+# The letters of the switches. They may be joined, also with another option after them: -qm.
 SWITCH_LETTERS = "".join(
     flag[1]
     for option in OPTIONS.values()
@@ -46,7 +47,7 @@ class FirstProcess:
 
     def end(self) -> None:
         """End it: the command has refused its arguments, or printed its help."""
-        os.kill(self.pid, 9)
+        os.kill(self.pid, 9)  # SIGKILL; `signal` costs 5 ms to import
         os.waitpid(self.pid, 0)
 
 
@@ -75,14 +76,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def split_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
     """Split *arguments* into the options of the command and the target.
 
-    argparse alone would look for options among the arguments of the target, too.
+    argparse alone would also take arguments of the target for options of the command.
     """
     index = 0
     while index < len(arguments) and arguments[index].startswith("-"):
         argument, rest = arguments[index], arguments[index + 1 :]
         if argument == "--":
             is_module = rest[:1] == [MODULE_FLAG]
-            target = rest if is_module else startup.split_command_line(arguments[index:])[1]
+            target = rest if is_module else split_command_line(arguments[index:])[1]
             return arguments[:index], target
         last = "" if argument.startswith("--") else argument[1:].lstrip(SWITCH_LETTERS)
         if last.startswith("m"):  # -m, -mNAME, -qm
@@ -139,11 +140,11 @@ def _supervise(settings: Settings, first: FirstProcess) -> NoReturn:
         lists_modules=settings.warm,
     )
     os.write(first.pipes[1], encode(release))
-    # Signals wait until the supervisor handles them.
+    # These signals stay pending until the supervisor handles them.
     handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
     signal.pthread_sigmask(signal.SIG_BLOCK, handled)
     spawn.adopt_orphans()
-    # What watching needs is imported while the program starts.
+    # The program is starting: meanwhile the supervisor imports what it needs to watch files.
     from .._common import log
     from .program_process import ProgramProcess
     from .supervisor import Supervisor
@@ -158,7 +159,7 @@ def _supervise(settings: Settings, first: FirstProcess) -> NoReturn:
 
 
 def _run_here(settings: Settings) -> NoReturn:
-    """Run the program in this process, then wait: Windows can't pass pipes to a child."""
+    """Run the program in this process, then wait: Windows cannot pass pipes to a child."""
     import evreload
 
     from .._program.runner import run_and_wait

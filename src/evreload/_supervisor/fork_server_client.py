@@ -1,6 +1,6 @@
-"""A fork server, as the supervisor sees it: what it has imported, and the programs it forks.
+"""The supervisor's end of a fork server: what it has imported, and the programs it forks.
 
-`_snapshot.server` is its other end.
+The fork server itself runs `_snapshot.fork_server`.
 
 Runs in: the supervisor, on its loop's thread.
 Owns: the process of the fork server, and the pipes to it.
@@ -26,7 +26,7 @@ FORK_TIMEOUT = 5.0  # seconds; a fork takes some milliseconds
 
 
 class ForkServerClient:
-    """The supervisor's end of a fork server, which imports *names*, in the order given."""
+    """A fork server: it imports the modules *names*, in this order, and no *excluded* ones."""
 
     def __init__(
         self, target: list[str], project: ProjectPaths, names: list[str], excluded: list[str]
@@ -35,10 +35,10 @@ class ForkServerClient:
         self.names = names
         self.considered = {*names, *excluded}
         self.excluded = excluded
-        self.files: dict[str, int] = {}  # and when they were read
-        self.left_out: dict[str, str] = {}
-        self.cannot_fork = ""  # or the reason why it must not
-        self.importing = ""
+        self.files: dict[str, int] = {}  # that it has read, and when
+        self.left_out: dict[str, str] = {}  # modules that it could not import, and why
+        self.cannot_fork = ""  # the reason why it must not fork, if there is one
+        self.importing = ""  # the module that it imports now
         self.is_ready = False
         self.was_reaped = False
         self._forked: int | None = None
@@ -65,9 +65,9 @@ class ForkServerClient:
 
     @property
     def is_outdated(self) -> bool:
-        """Whether the same imports, now, might find something else.
+        """Whether the same imports might find other files now.
 
-        Such as a module of the project with the name of one that was imported.
+        The project may have a new module with the name of an imported one.
         """
         new = _names_in(self._project) - self._project_names
         is_shadowed = any(name.partition(".")[0] in new for name in self.names)
@@ -96,7 +96,7 @@ class ForkServerClient:
         return requests
 
     def fork(self, pipes: Iterable[int]) -> int:
-        """Fork a program with *pipes*, its ends; return its process ID. Raises OSError."""
+        """Fork a program that gets *pipes*; return its process ID. Raises OSError."""
         self._forked = None
         socket.send_fds(self._process.service, [b"."], list(pipes))
         self._process.send(protocol.Fork())
@@ -109,7 +109,7 @@ class ForkServerClient:
         return self._forked
 
     def close(self) -> None:
-        """End it at once: there is nothing in it to lose."""
+        """Kill the fork server: it has nothing to finish."""
         if not self.was_reaped:  # or another process may have its ID
             kill_all(lambda: tree(self.pid))
         self._process.close()

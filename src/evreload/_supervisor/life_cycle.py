@@ -16,7 +16,7 @@ class State(Enum):
     LOADING = "loading"  # the program runs, but is not known to be up
     LIVING = "living"  # the program is up: it has bound a socket, or has run for a while
     DRAINING = "draining"  # it finishes requests and runs hooks, before it is stopped
-    STOPPING = "stopping"  # it was sent the stop signal
+    STOPPING = "stopping"  # it may end now, or gets the stop signal: its end is expected
     EXITED = "exited"
 
 
@@ -27,7 +27,7 @@ class Event(Enum):
     UP = "it has bound a socket, or has run for a while"
     RESTARTED_IN_PLACE = "it replaces itself by an exec, in the same process"
     DRAIN = "the supervisor asks it to finish its requests"
-    STOP = "the supervisor sends the stop signal"
+    STOP = "it has been drained, or the supervisor sends the stop signal"
     EXIT = "its process has ended"
 
 

@@ -1,4 +1,4 @@
-"""Reads the messages of the present run, many at a time: a program imports by the hundred.
+"""Reads the messages of the present run, many at a time: a program imports hundreds of modules.
 
 Runs in: the supervisor, on its loop's thread.
 Owns: the readers of the loop for the pipes of the present run.
@@ -14,11 +14,11 @@ from .._common.own_writes import OwnWrites
 from .._common.protocol import Message
 from .program_process import ProgramProcess
 
-DELAY = 0.02  # seconds; what changes until then is noticed all the same
+DELAY = 0.02  # seconds; a change of a file in this time is still noticed
 
 
 class MessageReader:
-    """Calls *handle* with the messages of *process*, and *serve* when it asks for a socket.
+    """Calls *handle* with the messages of *process*, and *serve* when it passes sockets.
 
     They are read without delay while *is_urgent* returns True.
     """
@@ -37,7 +37,7 @@ class MessageReader:
         self._loop = asyncio.get_running_loop()
 
     def attach(self, process: ProgramProcess) -> None:
-        """Read the messages of *process* from now on, and no more those of the previous run."""
+        """Read the messages of *process* from now on, and no longer those of the previous run."""
         self._loop.remove_reader(self._process.input)
         self._loop.remove_reader(self._process.service)
         self._process = process
@@ -45,18 +45,18 @@ class MessageReader:
         self._listen()
 
     def read(self) -> None:
-        """Read what has come until now."""
+        """Read the messages that have come so far."""
         self._read()
         self._listen()
 
     def own_writes(self) -> OwnWrites:
-        """Return what the run has written itself, by all messages that have come until now."""
+        """Return what the run has written itself, according to all messages so far."""
         if self._process.peek():
-            self._loop.call_soon(self.read)  # nothing more may come that would trigger it
+            self._loop.call_soon(self.read)  # the pipe is empty now: nothing else calls `read`
         return self._process.own_writes
 
     def read_all(self) -> None:
-        """Read to the end: the run has ended."""
+        """Read all messages that are left: the run has ended."""
         while self._read():
             pass
         self._serve(self._process.service)

@@ -1,7 +1,7 @@
 """The options of the command line, and the same settings from pyproject.toml.
 
-Both are made from the declarations in `_settings`. What is wrong is said in one sentence, before
-the program's first line runs.
+Both are made from the declarations in `_settings`. An error is reported in one sentence, before the
+program's first line runs.
 
 Runs in: the supervisor, on its main thread, while the program's interpreter starts.
 Owns: nothing.
@@ -79,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
 
     class Formatter(argparse.RawDescriptionHelpFormatter):
         def __init__(self, prog: str) -> None:
-            super().__init__(prog, max_help_position=28)  # one line an option: it fits on a screen
+            super().__init__(prog, max_help_position=28)  # one line for each option
 
     made = Parser(
         prog=PROG,
@@ -108,7 +108,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _from_project(directory: str, besides: Container[str]) -> dict[str, Any]:
-    """Return the settings under [tool.evreload] in the nearest pyproject.toml, *besides* some."""
+    """Return the settings in the nearest pyproject.toml, except those named in *besides*."""
     while not os.path.isfile(path := os.path.join(directory, "pyproject.toml")):
         if directory == os.path.dirname(directory):
             return {}
@@ -147,7 +147,7 @@ def _read_table(path: str) -> dict[str, Any]:
 def _convert(given: dict[str, Any], directory: str, where: str) -> dict[str, Any]:
     """Return *given* as fields of Settings; relative paths are relative to *directory*.
 
-    *where* makes the name of a setting in messages. Raises UsageError.
+    *where* is a format string: it makes the name of a setting for messages. Raises UsageError.
     """
     return {
         name: _convert_one(where.format(name.replace("_", "-")), value, OPTIONS[name], directory)
@@ -193,7 +193,7 @@ def _float_or_text(text: str) -> float | str:
     try:
         return float(text)
     except ValueError:
-        return text  # `to_number` refuses it, by the name of the option
+        return text  # `to_number` refuses it, with the name of the option
 
 
 def _signal(name: str, value: object) -> int:

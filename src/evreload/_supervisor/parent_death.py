@@ -1,4 +1,4 @@
-"""A process that ends the program should the supervisor die, however it dies.
+"""A process that ends the program if the supervisor dies, however it dies.
 
 Runs in: the supervisor, which forks it, on its main thread; and in the monitor process itself.
 Owns: the monitor process, and the pipe to it.
@@ -15,11 +15,11 @@ from .process_tree import kill_all, marked, tree
 
 
 class ParentDeathMonitor:
-    """Forks the monitor, and tells it which processes to end.
+    """Forks the monitor, and sends it the processes to end.
 
-    The monitor waits on a pipe that only the supervisor can close. `PR_SET_PDEATHSIG` would do for
-    the program alone, not for its workers, and on Linux alone. The monitor has a session of its
-    own, so that it outlives even a SIGKILL for the whole process group.
+    The monitor waits for the end of a pipe of which only the supervisor has the other end.
+    `PR_SET_PDEATHSIG` would end the program, but not its workers, and only on Linux. The monitor
+    has a session of its own, so it outlives even a SIGKILL for the whole process group.
     """
 
     def __init__(self) -> None:
@@ -75,13 +75,14 @@ def _monitor(receiver: int, supervisor: int) -> NoReturn:
     os.setsid()
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_IGN)
-    # Nothing of the supervisor's may stay open here: a reader waits for the end of its output.
+    # No descriptor of the supervisor may stay open here: a process that reads the supervisor's
+    # output waits until all copies are closed.
     null = os.open(os.devnull, os.O_RDWR)
     for standard in {0, 1, 2} - {receiver}:
         os.dup2(null, standard)
     for descriptor in map(int, os.listdir("/dev/fd")):
         if descriptor > 2 and descriptor != receiver:
-            with contextlib.suppress(OSError):  # that of the listing itself
+            with contextlib.suppress(OSError):  # the one that listed the others is closed by now
                 os.close(descriptor)
     protected: list[int] = []
     while data := os.read(receiver, 4096):

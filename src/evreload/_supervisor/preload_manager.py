@@ -1,11 +1,11 @@
-"""Preloading: a fork server imports what the program imports and does not change.
+"""Preloading: a fork server imports in advance the modules of the program that do not change.
 
-After a run has listed its modules, a fork server imports those from outside the project, while
-nothing waits for it. It is replaced when one of its files changes, or when the program imports
-more. Without one, the next start is cold.
+After a run has listed its modules, a fork server imports those from outside the project, in the
+background. Another one replaces it when one of its files changes, or when the program has imported
+more. While there is none, a start is cold.
 
 Runs in: the supervisor, on its loop's thread.
-Owns: the fork servers, and what is left out of them.
+Owns: the fork servers, and which modules they must not import.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from .._watch.listener import WatchRequest
 from .fork_server_client import ForkServerClient
 from .program_process import ProgramProcess
 
-MAX_ATTEMPTS = 6  # to find out what may not be imported in advance
-MAX_FAILURES = 2  # of warm starts, after which there are no more
+MAX_ATTEMPTS = 6  # to find out which modules cannot be imported in advance
+MAX_FAILURES = 2  # of warm starts; after these, all starts are cold
 NO_PROJECT = ProjectPaths((), ())
 ALWAYS_EXCLUDED = ("gevent", "eventlet")  # they replace what other modules have imported
 PATCHING = {"gevent.monkey", "eventlet.patcher"}
@@ -52,11 +52,11 @@ class PreloadManager:
         self._on_ready = on_ready
         self._is_on = settings.warm
         self._server: ForkServerClient | None = None
-        self._next: ForkServerClient | None = None  # which still imports
-        self._left_out = dict.fromkeys(settings.cold, "you said so")
-        self._considered: set[str] = set()  # files that cannot be in a server, or are
+        self._next: ForkServerClient | None = None  # the one that still imports
+        self._left_out = dict.fromkeys(settings.cold, "you said so")  # modules, and why
+        self._considered: set[str] = set()  # files whose modules were sorted already
         self._attempts = self._failures = 0
-        self._killed_in = ""  # the import of which module
+        self._killed_in = ""  # the module that a fork server was importing when it was killed
         self._project = ProjectPaths(_outside(), _inside(settings)) if settings.warm else NO_PROJECT
 
     @property
@@ -65,7 +65,7 @@ class PreloadManager:
         return {server.pid for server in self._servers()}
 
     def fork(self) -> ProgramProcess | None:
-        """Return a forked run with everything preloaded, or None."""
+        """Return a run that the fork server has forked, or None."""
         server = self._server
         if server is None:
             return None
@@ -77,7 +77,7 @@ class PreloadManager:
             return None
 
     def is_behind(self, process: ProgramProcess) -> bool:
-        """Whether *process* has imported what could be preloaded for the next run."""
+        """Whether *process* has imported files that could be preloaded, and are not."""
         known = self._considered.union(process.loaded if self._servers() else ())
         new = _all_files(process) - known
         return self._is_on and any(map(self._project.is_outside, new))
@@ -139,9 +139,9 @@ class PreloadManager:
     def on_exit(self, pid: int, status: int) -> None:
         """Note that a process has ended; a fork server should not have.
 
-        *status* is as os.waitstatus_to_exitcode returns it. The import in progress is blamed. If
-        the process was killed, it is blamed the second time only: the first time, a user may have
-        killed it. A later run has another fork server made.
+        *status* is as os.waitstatus_to_exitcode returns it. The module that was being imported is
+        left out from now on; after a SIGKILL, only the second time, since a user may have sent the
+        first one. A later run causes another fork server to be made.
         """
         for server in self._servers():
             if server.pid == pid:
@@ -156,6 +156,7 @@ class PreloadManager:
                     self._killed_in = failed
 
     def close(self) -> None:
+        """End the fork servers."""
         for server in self._servers():
             self._drop(server)
 
@@ -172,7 +173,7 @@ class PreloadManager:
             self._next = ForkServerClient(self._settings.target, self._project, names, excluded)
         except OSError as error:
             logger.warning("cannot import anything in advance: %s", error)
-            self._considered.clear()  # for the next run it is tried again
+            self._considered.clear()  # try again for the next run
             return
         asyncio.get_running_loop().add_reader(self._next.input, self._on_message, self._next)
 
@@ -182,7 +183,10 @@ class PreloadManager:
         self._judge(server)
 
     def _judge(self, server: ForkServerClient) -> None:
-        """Use *server*, replace it, or give up, by what it has sent; unless it was ended."""
+        """Use *server*, replace it, or give up, depending on its messages.
+
+        Do nothing if it was dropped meanwhile.
+        """
         if server not in self._servers():
             return
         for name, why in server.left_out.items():
@@ -209,7 +213,7 @@ class PreloadManager:
             logger.debug("%s is not imported in advance: %s", name, why)
 
     def _try_again(self, server: ForkServerClient) -> None:
-        """Start another server without the modules found: part of them has run in this one."""
+        """Start another server, without the modules left out: part of them has run in *server*."""
         self._attempts += 1
         names = [name for name in server.names if name not in self._left_out]
         if self._attempts == MAX_ATTEMPTS or not names:
@@ -250,10 +254,11 @@ def _all_files(process: ProgramProcess) -> set[str]:
 def _in_order_begun(process: ProgramProcess) -> list[ModuleListed]:
     """Return the modules of *process* in the order in which their imports began.
 
-    They are listed in the order in which they ended, in which a cycle of imports may fail.
+    The program lists them in the order in which their imports ended. In that order, a cycle of
+    imports may fail.
     """
     order = {path: number for number, path in enumerate([*process.loaded, *process.files])}
-    last = len(order)  # a module without a file was made by one that has a file
+    last = len(order)  # a module without a file comes last: another module makes it
     return sorted(process.modules, key=lambda module: order.get((*module.places, "")[0], last))
 
 

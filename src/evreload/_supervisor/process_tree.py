@@ -1,7 +1,7 @@
 """The processes that descend from the program: how to find them, and how to end them.
 
-A program may fork, and its children may move to other groups and sessions. All that descend from
-it are to be ended with it.
+A program may fork, and its children may move to other groups and sessions. The supervisor ends all
+of them with the program.
 
 Runs in: the supervisor, on its loop's thread; the parent-death monitor.
 Owns: nothing.
@@ -23,7 +23,7 @@ def tree(pid: int) -> list[int]:
 
 
 def descendants(pid: int, besides: Collection[int] = ()) -> Iterator[int]:
-    """Yield the processes that descend from *pid*, parents first, but not through *besides*."""
+    """Yield the descendants of *pid*, parents first, without *besides* and their descendants."""
     children_of = _children_of if os.path.exists("/proc/thread-self/children") else _by_ps()
     todo = [pid]
     while todo:
@@ -33,9 +33,9 @@ def descendants(pid: int, besides: Collection[int] = ()) -> Iterator[int]:
 
 
 def marked(supervisor: int) -> Iterator[int]:
-    """Yield the processes with the mark of *supervisor*, on Linux.
+    """Yield the processes with the mark of *supervisor* in their environment, on Linux.
 
-    For when it has ended: its descendants are then children of another process.
+    This finds its descendants after it has ended: they are then children of another process.
     """
     for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
         if _is_marked(pid, supervisor):
@@ -45,20 +45,20 @@ def marked(supervisor: int) -> Iterator[int]:
 def foreign_children(supervisor: int) -> set[int]:
     """Return the children of *supervisor*, on Linux, that do not have its mark.
 
-    At its start these are the processes that a shell had started before it became the supervisor.
+    When it starts, these are the children of a shell that has become the supervisor by `exec`.
     """
     return {pid for pid in _children_of(supervisor) if not _is_marked(pid, supervisor)}
 
 
 def adopted_children(supervisor: int) -> set[int]:
-    """Return the foreign children that came to it later, on Linux, as far as that is certain."""
+    """Return its foreign children whose environment proves that they have no mark, on Linux."""
     return {pid for pid in foreign_children(supervisor) if _is_intact(_environment(pid))}
 
 
 def waits_for_signal(pid: int) -> bool:
     """Whether the main thread of *pid* waits for any signal, on Linux.
 
-    Our signal would end `signal.pause`, and `signal.sigwait` does not run its handler.
+    SIGURG would end its `signal.pause`; and `signal.sigwait` does not run the handler of SIGURG.
     """
     with contextlib.suppress(OSError), open(f"/proc/{pid}/wchan") as file:
         where = file.read()  # a function of the kernel, with what its compiler has appended
@@ -74,7 +74,7 @@ def send(pids: Iterable[int], number: int) -> None:
 
 
 def kill_all(members: Callable[[], Iterable[int]]) -> None:
-    """Kill all *members*, which are asked for again until there are no others."""
+    """Kill all processes that *members* returns; call it again until it returns no others."""
     found_so_far: set[int] = set()
     while found := set(members()) - found_so_far:
         # A process that is stopped cannot fork before it is killed.
@@ -88,7 +88,7 @@ def _is_marked(pid: int, supervisor: int) -> bool:
 
 
 def _is_intact(environment: list[bytes]) -> bool:
-    """Whether it could be read, and the process has not written its title over it."""
+    """Whether *environment* was readable, and the process has not written its title over it."""
     return bool(environment) and all(b"=" in one for one in environment)
 
 
@@ -99,7 +99,7 @@ def _environment(pid: int) -> list[bytes]:
 
 
 def _children_of(pid: int) -> list[int]:
-    """Ask Linux, for each thread; see proc_tid_children(5)."""
+    """Return the children of each thread, from /proc; see proc_tid_children(5)."""
     children: list[int] = []
     with contextlib.suppress(OSError):  # it ended meanwhile
         for thread in os.listdir(f"/proc/{pid}/task"):
@@ -109,7 +109,7 @@ def _children_of(pid: int) -> list[int]:
 
 
 def _by_ps() -> Callable[[int], list[int]]:
-    """Ask `ps` where there is no /proc: macOS, some BSDs."""
+    """Return a function like `_children_of`, for systems without /proc: macOS, some BSDs."""
     import subprocess
 
     children: dict[int, list[int]] = {}

@@ -23,7 +23,7 @@ from .life_cycle import Event, State, next_state
 from .process_tree import waits_for_signal
 
 NO_FILES: Mapping[str, int] = {}
-# Python reads the .pth files there as it starts: one that waits does not know later ones.
+# Python reads the .pth files there when it starts, so a spare does not know later ones.
 PACKAGE_DIRECTORIES = [
     path for path in sys.path if path.endswith(("site-packages", "dist-packages"))
 ]
@@ -34,8 +34,8 @@ logger = logging.getLogger("evreload")
 class ProgramProcess:
     """A process of the program, from its start to its end.
 
-    At first only Python and the client get ready, and wait for `release`. So the next run can be
-    started while the present one runs.
+    At first only the interpreter and the client start, and then wait for `release`. So the
+    supervisor can start the next run while the present one runs.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class ProgramProcess:
     ) -> None:
         """Take over the process *pid*, with *pipes* as `spawn.start_with_pipes` returns them.
 
-        *loaded* are the files that it has read by now, and when (nanoseconds since the epoch).
+        *loaded* are the files that it has read so far, and when (nanoseconds since the epoch).
         """
         self.pid = pid
         self.input, self._output, service = pipes
@@ -54,22 +54,22 @@ class ProgramProcess:
         self.status: int | None = None
         self.loaded = loaded
         self.started_ns = time.time_ns()
-        self.triggered_at = 0.0  # when the change came that it runs for; by time.monotonic
-        self.is_at_end = False  # of its messages; it may still run
-        # What it has sent
+        self.triggered_at = 0.0  # when the change came that led to this run; by time.monotonic
+        self.is_at_end = False  # no more messages can come, though it may still run
+        # What its messages have said
         self.files: dict[str, None] = {}  # that it has read, in order
         self.modules: list[protocol.ModuleListed] = []
         self.own_writes = OwnWrites()
-        self.bound_at: float | None = None  # its first socket; by time.monotonic
+        self.bound_at: float | None = None  # when it bound its first socket; by time.monotonic
         self.drain_times: dict[int, float] = {}  # seconds beyond the grace, by process ID
         self.announced_exit = False
         self.hook_exited = False
         self.restarts_in_place = 0
-        self.was_up = False  # in its present life
+        self.was_up = False  # since it started, or last restarted in place
         self._packages = _package_times()
         self._decoder = Decoder()
         self._peeked: list[Message] = []
-        # The pipes of a user may be limited to little room.
+        # Linux may limit how much the pipes of a user hold.
         self.max_message = min(READ_SIZE, spawn.capacity(self._output)) // 2
 
     @classmethod
@@ -82,9 +82,9 @@ class ProgramProcess:
     # Its state
 
     def advance(self, event: Event) -> bool:
-        """Go on to the state after *event*, and return whether it differs.
+        """Set the state to the one after *event*; return whether it differs.
 
-        No other place sets the state.
+        Nothing else sets the state.
         """
         before, self.state = self.state, next_state(self.state, event)
         if event is Event.UP and self.state is State.LIVING:
@@ -102,7 +102,7 @@ class ProgramProcess:
 
     @property
     def has_requested_all(self) -> bool:
-        """Whether it came so far that it has requested all that it needs watched."""
+        """Whether it ran long enough to have requested all the files that it needs."""
         if self.is_running or self.exited_from is State.STOPPING:
             return self.was_up
         return self.status == 0
@@ -161,7 +161,7 @@ class ProgramProcess:
         self.send(message)
 
     def ask_for_modules(self) -> None:
-        """Have it list its modules; not if it waits for any signal, such as SIGURG."""
+        """Ask the program for its modules, unless it waits for a signal: SIGURG would be one."""
         if waits_for_signal(self.pid):
             return
         self.modules.clear()
@@ -170,7 +170,7 @@ class ProgramProcess:
             self.signal(signal.SIGURG)
 
     def close(self) -> None:
-        """Close the pipes; upon that, a process that was not released ends."""
+        """Close the pipes. A process that waits for its release then ends."""
         os.close(self.input)
         os.close(self._output)
         self.service.close()
@@ -209,7 +209,7 @@ class ProgramProcess:
         return messages
 
     def _note_write(self, message: Message) -> None:
-        """Note what the program wrote and read, before any message received is handled."""
+        """Note what the program wrote and read: `own_writes` has it before `note` does."""
         match message:
             case protocol.FileWritten(path):
                 self.own_writes.note_written(path)
@@ -219,7 +219,7 @@ class ProgramProcess:
                 self.own_writes.note_read(path, source_hash, read_ns + CLOCK_TICK_NS)
 
     def note(self, message: Message) -> None:
-        """Note what *message* says of the run."""
+        """Note what *message* says about the run."""
         match message:
             case protocol.FileRead(path):
                 self.files.setdefault(path)
@@ -246,12 +246,12 @@ class ProgramProcess:
 
     @property
     def is_outdated(self) -> bool:
-        """Whether a Python that started now might find other packages installed."""
+        """Whether packages may have been installed or removed since it started."""
         return self._packages != _package_times()
 
 
 def _package_times() -> list[int]:
-    """Return what changes when a package is installed."""
+    """Return numbers that differ once a package was installed or removed."""
     found = []
     for path in PACKAGE_DIRECTORIES:
         with contextlib.suppress(OSError):

@@ -1,10 +1,10 @@
-"""Ends a run of the program by a deadline, with all that it has left behind.
+"""Ends a run of the program by a deadline, with all processes that it has left behind.
 
-First the program is drained: it finishes requests, runs the reload hooks, stops accepting. Then it
-gets the stop signal. Then it is killed.
+First the program drains: it finishes requests, runs the reload hooks, and stops accepting. Then it
+gets the stop signal. If it has not ended by the deadline, it is killed.
 
 Runs in: the supervisor, on its loop's thread.
-Owns: what is awaited from the run that ends.
+Owns: which answers are awaited from the run that ends.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ import signal
 import time
 from collections.abc import Callable, Collection
 
-from .._common import startup
+from .._common import terminal
 from .._common.protocol import Drained
 from .._common.run_info import MAX_PATHS
 from .._settings import Settings
 from .._watch.listener import Changes
-from . import terminal
 from .life_cycle import Event, State
 from .process_tree import (
     adopted_children,
@@ -34,11 +33,11 @@ from .process_tree import (
 )
 from .program_process import ProgramProcess
 
-ANSWER_TIME = 0.5  # seconds in which a program that receives messages has surely answered
-# Seconds in which the client of a connection just accepted has sent its request, and mostly has
-# been answered: for servers whose requests cannot be counted.
+ANSWER_TIME = 0.5  # seconds in which a server that receives messages has surely answered
+# Seconds for the last request of servers whose requests cannot be counted: the client of a
+# connection that was just accepted sends the request, and mostly has its response by then.
 LAST_REQUEST_TIME = 0.01
-EXIT_GRACE = 0.1  # seconds in which a program mostly ends, or answers
+EXIT_GRACE = 0.1  # seconds in which most programs end after a signal, or answer
 
 logger = logging.getLogger("evreload")
 
@@ -46,7 +45,7 @@ logger = logging.getLogger("evreload")
 class Shutdown:
     """Ends one run after another.
 
-    *spared* returns the descendants of the supervisor that are not of the program.
+    *spared* returns the descendants of the supervisor that do not belong to the program.
     """
 
     def __init__(self, settings: Settings, spared: Callable[[], set[int]]) -> None:
@@ -54,8 +53,8 @@ class Shutdown:
         self._spared = spared
         self._stops_accepting = settings.keep_sockets and settings.grace > 0
         self._foreign = foreign_children(os.getpid()) - spared()
-        self._awaited: set[int] = set()  # processes that have yet to answer
-        self._uncounted: set[int] = set()  # of the others, those that cannot count their requests
+        self._awaited: set[int] = set()  # processes that have not answered yet
+        self._uncounted: set[int] = set()  # have answered, but cannot count requests
         self._answered = asyncio.Event()  # set by each answer
         self._exited = asyncio.Event()
         self._reaped = asyncio.Event()  # set by the end of any process
@@ -74,11 +73,11 @@ class Shutdown:
 
     @property
     def awaits_answer(self) -> bool:
-        """Whether the messages of the program are urgent."""
+        """Whether an answer is awaited, so that messages must be read at once."""
         return bool(self._awaited)
 
     def on_drained(self, process: ProgramProcess, message: Drained) -> None:
-        """Note that a process of the run may be stopped."""
+        """Note that a process of the run has drained, and may be stopped."""
         for client in message.unfinished:
             logger.debug("a request from %s was not finished in time", client)
         if message.pid not in self._awaited:
@@ -88,7 +87,8 @@ class Shutdown:
             self._uncounted.add(message.pid)
         self._answered.set()
         if not self._awaited:
-            process.advance(Event.STOP)  # a hook may have asked for its end, which may come at once
+            # A hook may have made the program end at once: from now on its end is expected.
+            process.advance(Event.STOP)
 
     async def end(self, process: ProgramProcess, changes: Changes) -> bool:
         """End *process* because of *changes*; return False if a hook has ended it for good."""
@@ -100,7 +100,7 @@ class Shutdown:
         return True
 
     def kill(self, process: ProgramProcess) -> None:
-        """Kill *process*, and all that it has left behind."""
+        """Kill *process*, and all processes that it has left behind."""
         kill_all(lambda: [*(tree(process.pid) if process.is_running else ()), *self._orphans()])
 
     # Drain
@@ -108,18 +108,18 @@ class Shutdown:
     async def _drain(self, process: ProgramProcess, changes: Changes) -> None:
         """Have *process* finish its requests, run its hooks, stop accepting, and flush.
 
-        It has the time it has asked for. A process that has asked for none answers at once, or is
-        busy in code that handles no signals.
+        Each process gets the time that it has asked for. A process that has asked for none answers
+        at once, unless it is busy in code that handles no signals.
         """
         pid, times, grace = process.pid, process.drain_times, self._settings.grace
         is_server = process.bound_at is not None and self._stops_accepting
-        is_deaf = waits_for_signal(pid)
+        awaits_signal = waits_for_signal(pid)  # SIGURG would end its wait
         workers = set(times) - {pid} if grace else set()
         workers = workers & set(descendants(pid)) if workers else workers
-        if pid not in times and not workers and is_deaf and not is_server:
+        if pid not in times and not workers and awaits_signal and not is_server:
             return
         process.advance(Event.DRAIN)
-        asks_program = pid in times or not is_deaf
+        asks_program = pid in times or not awaits_signal
         self._awaited = {*workers, *({pid} if asks_program else ())}
         self._uncounted.clear()
         if not self._ask(process, changes, workers):
@@ -134,7 +134,8 @@ class Shutdown:
                 )
                 self._awaited = {pid}
                 self._uncounted.add(pid)
-                self._ask(process, changes, set())  # once more: without any further delay
+                # A second request means: without any further delay.
+                self._ask(process, changes, set())
         await self._await_answers({pid: 0}, ANSWER_TIME if is_server else EXIT_GRACE)
         counts_all = bool(times) and not self._uncounted & times.keys()
         if is_server and not counts_all:
@@ -149,7 +150,7 @@ class Shutdown:
                 sorted(changes)[:MAX_PATHS],
                 stop_accepting=self._stops_accepting,
             )
-        except OSError:  # it has closed the pipe, or is ending
+        except OSError:  # the program has closed the pipe, or ends
             if process.pid in process.drain_times:
                 logger.warning(
                     "the program has closed evreload's pipe: its reload hooks do not run, and its "
@@ -162,7 +163,7 @@ class Shutdown:
         return True
 
     async def _await_answers(self, pids: Collection[int], seconds: float) -> None:
-        """Wait until those of *pids* that are awaited have answered, or the run has ended."""
+        """Wait until the awaited ones of *pids* have answered, or the run has ended."""
         deadline = time.monotonic() + seconds
         while self._awaited.intersection(pids) and not self._exited.is_set():
             self._answered.clear()
@@ -183,7 +184,7 @@ class Shutdown:
     # Stop
 
     async def await_interrupted(self, process: ProgramProcess) -> None:
-        """Let *process* end by itself, by its deadline: it gets the SIGINT, too."""
+        """Wait for *process* to end by itself, by its deadline; make sure that it gets a SIGINT."""
         process.advance(Event.STOP)
         # A keyboard's Ctrl-C reaches the whole group; a signal may be for the supervisor alone.
         if not terminal.is_foreground() or os.getpgid(process.pid) != os.getpgrp():
@@ -192,12 +193,12 @@ class Shutdown:
         await _wait_for(self._exited, self._deadline())
 
     async def stop(self, process: ProgramProcess) -> None:
-        """End *process* by its deadline, and all that it has left behind."""
+        """End *process* by its deadline, and all processes that it has left behind."""
         deadline = self._deadline()
         process.advance(Event.STOP)
         if process.is_running:
             process.signal(self._settings.stop_signal)
-            process.signal(signal.SIGCONT)  # a stopped program could not handle it
+            process.signal(signal.SIGCONT)  # a program stopped by SIGSTOP could not handle it
             await _wait_for(self._exited, deadline)
         if process.is_running:
             timeout = self._settings.stop_timeout
@@ -210,14 +211,14 @@ class Shutdown:
         await self._stop_orphans(deadline)
 
     async def _stop_orphans(self, deadline: float) -> None:
-        """End what the program has left behind, such as workers that it did not wait for."""
+        """End the processes that the program has left behind, such as workers."""
         if orphans := self._orphans():
             send(orphans, self._settings.stop_signal)
             send(orphans, signal.SIGCONT)
             await self._orphans_end(deadline)
             kill_all(self._orphans)
             await self._orphans_end(time.monotonic() + EXIT_GRACE)
-            startup.restore_terminal()  # now that no other process has it
+            terminal.restore_modes()  # now no other process uses it
 
     async def _orphans_end(self, deadline: float) -> None:
         while self._orphans():
@@ -226,8 +227,8 @@ class Shutdown:
                 return
 
     def _orphans(self) -> list[int]:
-        """Return what descends from the program; on Linux, orphans become our children."""
-        if self._foreign:  # what these start becomes our child, too, once they have ended
+        """Return the processes left behind: on Linux, the supervisor becomes their parent."""
+        if self._foreign:  # when these end, the supervisor becomes the parent of their children
             self._foreign |= adopted_children(os.getpid())
         spared = self._spared()
         found = descendants(os.getpid(), besides=self._foreign)

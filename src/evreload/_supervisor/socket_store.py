@@ -1,6 +1,6 @@
-"""Listening sockets outlive the program that bound them: the supervisor's side.
+"""Keeps listening sockets open after the end of the program that bound them.
 
-`kept_sockets` is the program's side.
+This is the supervisor's side; `_program.kept_sockets` is the program's.
 
 Runs in: the supervisor, on its loop's thread.
 Owns: the kept descriptors.
@@ -38,7 +38,7 @@ class SocketStore:
         self._close(lambda address, fd: not listening_address(fd))
 
     def close_unclaimed(self) -> None:
-        """Close what the program has not bound: connections to it would never be accepted."""
+        """Close the sockets that the program has not claimed: nothing would accept from them."""
         self._close(lambda address, fd: fd not in self._claimed)
 
     def close(self) -> None:
@@ -51,7 +51,7 @@ class SocketStore:
         while True:
             try:
                 datagram, descriptors = receive(service)
-            except OSError:  # no request is left, or the program has ended
+            except OSError:  # there are no more requests, or the program has ended
                 return was_asked
             was_asked = True
             if len(descriptors) == 1:
@@ -74,7 +74,7 @@ class SocketStore:
 
     def _keep(self, address: Address, descriptor: int) -> None:
         for _, kept in self._kept:
-            if os.path.sameopenfile(kept, descriptor):  # several workers listen on one
+            if os.path.sameopenfile(kept, descriptor):  # several workers listen on one socket
                 os.close(descriptor)
                 descriptor = kept
                 break

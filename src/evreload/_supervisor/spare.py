@@ -1,7 +1,7 @@
 """The spare: the process of the next run, ready before it is needed.
 
-Its interpreter waits for the release, cold, or forked with everything imported that does not
-change.
+It is a new interpreter (cold), or a fork of the fork server (warm), which has imported the modules
+that do not change. It waits for its release.
 
 Runs in: the supervisor, on its loop's thread.
 Owns: the spare, and the preload manager.
@@ -25,8 +25,7 @@ LEARN_DELAY = 1.0  # seconds; imports come in bursts
 class Spare:
     """Keeps a spare for the *present* run of the program.
 
-    *request* takes files to watch; *on_change* is called when there are other processes than
-    before.
+    *request* takes files to watch; *on_change* is called when `pids` may have changed.
     """
 
     def __init__(
@@ -45,13 +44,13 @@ class Spare:
 
     @property
     def pids(self) -> set[int]:
-        """The processes that neither are the program nor descend from it."""
+        """The spare and the fork servers, which are not part of the program."""
         return self._preload.pids | ({self._process.pid} if self._process else set())
 
     def make_ready(self) -> None:
         """Start the next run, up to its first line, if there is no spare yet."""
         if self._process is None:
-            with contextlib.suppress(OSError):  # the next restart tries again, and reports it
+            with contextlib.suppress(OSError):  # the next restart tries again, and logs the error
                 self._process = self._start()
         self._on_change()
         self._learn()
@@ -76,19 +75,19 @@ class Spare:
         self._on_change()
 
     def distrust(self) -> None:
-        """Make the next start cold, since the last one was warm and has failed."""
+        """Make the next start cold: the last one was warm and has failed."""
         self._drop()
         self._preload.distrust()
 
     def close(self) -> None:
-        """End all that waits."""
+        """End the spare and the fork servers."""
         self._drop()
         self._preload.close()
 
     # What the next run may find imported
 
     def learn_later(self) -> None:
-        """Ask the present run, in a while, for the modules that it has imported."""
+        """Ask the present run after LEARN_DELAY for the modules that it has imported."""
         if not self._will_learn:
             self._will_learn = True
             asyncio.get_running_loop().call_later(LEARN_DELAY, self._learn)
@@ -112,12 +111,12 @@ class Spare:
 
     def _drop(self) -> None:
         if self._process:
-            self._process.close()  # upon which it ends
+            self._process.close()  # it reads the end of its pipe, and ends
             self._process = None
 
 
 def _is_past(process: ProgramProcess, changes: Collection[str]) -> bool:
-    """Whether *process* has read what is something else by now."""
+    """Whether *process* has read files or packages that have changed since."""
     read = {message.path for message in process.peek() if isinstance(message, protocol.FileRead)}
     has_read = not (read.isdisjoint(changes) and process.loaded.keys().isdisjoint(changes))
     return has_read or process.is_outdated

@@ -1,9 +1,9 @@
 """Supervised mode: this process watches, and the program is its child.
 
-The program may crash, hang, fork or be half-written: the supervisor is still there.
+The program may crash, hang, fork or be half-written: the supervisor still runs.
 
 Runs in: the supervisor, on its loop's thread.
-Owns: the present run, the watcher, the kept sockets, and what the next run is passed.
+Owns: the present run, the watcher, the kept sockets, and what is passed to the next run.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable
 from socket import socket
 
-from .._common import protocol, startup
+from .._common import protocol, startup, terminal
 from .._common.filestat import changed_since
 from .._common.log import STILL_RUNNING, WAITING, name_some, shorten
 from .._common.own_writes import OwnWrites
@@ -27,7 +27,7 @@ from .._watch.listener import Changes, WatchRequest
 from .._watch.owner_loop import AsyncioLoop
 from .._watch.syntax_check import SyntaxCheck
 from .._watch.watcher import FileWatcher
-from . import target, terminal
+from . import target
 from .life_cycle import Event, State
 from .message_reader import MessageReader
 from .parent_death import ParentDeathMonitor
@@ -37,14 +37,15 @@ from .socket_store import SocketStore
 from .spare import Spare
 
 START_TIME = 2.0  # seconds after which a program that binds no socket counts as up
-CLAIM_TIME = 2.0  # seconds the program has to claim another kept socket after each one
-CLAIM_TIME_OTHER = 10.0  # seconds it has after it has bound one that can't be kept
-SPARE_DELAY = 0.2  # seconds after which the spare is started: the program goes first
+CLAIM_TIME = 2.0  # seconds that the program has, after each socket, to claim another kept one
+CLAIM_TIME_OTHER = 10.0  # seconds that it has once it has bound a socket that cannot be kept
+SPARE_DELAY = 0.2  # seconds until the spare is started: the program needs the processor first
 INTERRUPTED = 128 + signal.SIGINT
-# Seconds in which a signal that ended the program comes for the supervisor, too, if it was sent to
-# the whole process group.
+# Seconds. If a signal for the whole process group has ended the program, the supervisor gets it
+# within this time.
 GROUP_SIGNAL_WINDOW = 0.05
-SECOND_INTERRUPT_DELAY = 0.5  # seconds; npm and others pass on a Ctrl-C that the group got already
+# Seconds. npm and others pass on a Ctrl-C that the group has got: this is no second Ctrl-C.
+SECOND_INTERRUPT_DELAY = 0.5
 
 logger = logging.getLogger("evreload")
 
@@ -69,7 +70,7 @@ class Supervisor:
         self._restart_task: asyncio.Task[None] | None = None
         self._start_timer: asyncio.TimerHandle | None = None
         self._claim_timer: asyncio.TimerHandle | None = None
-        self._triggered_at = 0.0  # when the change came that the next run is for; time.monotonic
+        self._triggered_at = 0.0  # when the change came that leads to the next run; time.monotonic
         self._interrupted_at = 0.0  # by time.monotonic
 
     def run(self) -> int:
@@ -82,7 +83,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         self._end: asyncio.Future[int] = loop.create_future()
         for number, handler in self._signal_handlers().items():
-            # Ignored signals stay ignored, as SIGHUP under nohup, but not SIGCHLD.
+            # Ignored signals stay ignored, such as SIGHUP under nohup; SIGCHLD is needed.
             if number not in startup.IGNORED_SIGNALS or number == signal.SIGCHLD:
                 loop.add_signal_handler(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, startup.SIGNAL_MASK)
@@ -122,7 +123,7 @@ class Supervisor:
             self._restart_task = asyncio.create_task(self._restart())
 
     def on_watching(self) -> None:
-        """Do nothing: what the program writes counts once it is up."""
+        """Do nothing: the supervisor calls `program_is_up` itself, when the program is up."""
 
     def may_continue(self) -> bool:
         """Return True: the supervisor always watches."""
@@ -133,7 +134,7 @@ class Supervisor:
         return ()
 
     def own_writes(self) -> OwnWrites:
-        """Return what the program has written itself, by all messages so far."""
+        """Return what the program has written itself, according to all messages so far."""
         return self._messages.own_writes()
 
     def is_excused(self, path: str, *, may_be_own: bool) -> bool:
@@ -162,14 +163,14 @@ class Supervisor:
         self._await_start(process)
 
     def _await_start(self, process: ProgramProcess) -> None:
-        """Take *process* for up after a while, whatever it does."""
+        """Take *process* for up after START_TIME, whatever it does."""
         if self._start_timer:
             self._start_timer.cancel()
         loop = asyncio.get_running_loop()
         self._start_timer = loop.call_later(START_TIME, self._on_start_timer, process)
 
     def _on_start_timer(self, process: ProgramProcess) -> None:
-        if process.state is State.SPARE:  # on a slow machine: its first line has not run yet
+        if process.state is State.SPARE:  # the machine is slow: the first line has not run yet
             self._await_start(process)
         else:
             self._on_up(process)
@@ -205,7 +206,7 @@ class Supervisor:
 
     def _on_serving(self, process: ProgramProcess, since: float) -> None:
         self._on_up(process)
-        if not self._claim_timer:  # it has bound none of those that can be kept
+        if not self._claim_timer:  # no bound socket can be kept
             self._close_unclaimed_in(CLAIM_TIME_OTHER)
         if self._run_info.generation:
             elapsed = since - process.triggered_at
@@ -217,16 +218,17 @@ class Supervisor:
             self._after_start(process)
 
     def _after_start(self, process: ProgramProcess) -> None:
-        """Prepare the next run, and log what is watched: *process* is up, or has ended."""
+        """Prepare the next run, and log what is watched: *process* is up, or has ended early."""
         loop = asyncio.get_running_loop()
         loop.call_later(SPARE_DELAY, self._make_spare, process)
-        # What it wrote when it ended is older than its end, though the clock of files be behind.
+        # If it has ended, all that it wrote is older than now by this clock. The clock that stamps
+        # files may be behind, and would say that it is not.
         self._watcher.program_is_up(None if process.status is None else time.time_ns())
-        # In the next turn: requests that came with this message have to be handled first.
+        # In the next turn of the loop: the requests that came with this message are handled first.
         loop.call_soon(self._watcher.announce)
 
     def _serve_sockets(self, service: socket) -> None:
-        """Keep and hand out sockets; close those that the program does not claim in time."""
+        """Keep and pass sockets; later, close those that the program has not claimed in time."""
         if self._sockets.serve(service):
             self._close_unclaimed_in(CLAIM_TIME)
 
@@ -265,10 +267,10 @@ class Supervisor:
 
     def _on_exit(self, process: ProgramProcess, status: int) -> None:
         process.status = status
-        self._messages.read_all()  # what it sent before its end may still change its state
+        self._messages.read_all()  # these messages may still change its state
         process.advance(Event.EXIT)
         self._protect()
-        startup.restore_terminal()
+        terminal.restore_modes()
         self._shutdown.on_exit()
         if process.exited_from is State.STOPPING:
             return
@@ -279,8 +281,8 @@ class Supervisor:
         elif process.status == 0 and self._settings.until_success:
             self._finish(0)
         elif process.status == 0 and process.restarts_in_place and not process.announced_exit:
-            # It restarted in place, then left by os._exit. Under the wrapper of
-            # tornado.autoreload, which runs the program in its own process, that ends it all.
+            # It restarted in place, then ended by os._exit. The wrapper of tornado.autoreload runs
+            # the program in its own process, where that would end the wrapper, too.
             self._finish(0)
         else:
             if not process.was_up:
@@ -294,12 +296,13 @@ class Supervisor:
             logger.log(level, "%s; %s", process.describe_end(), WAITING)
 
     def _distrust(self, process: ProgramProcess) -> None:
+        """Make the next start cold; begin it now if the first line of *process* has not run."""
         self._spare.distrust()
         if process.exited_from is State.SPARE:
             self.on_changes({})
 
     def _interrupt(self) -> None:
-        """Handle Ctrl-C, which the program got, too. A second one kills it."""
+        """Handle Ctrl-C, which the program gets, too. A second one kills the program."""
         now = time.monotonic()
         if not self._interrupted_at:
             self._interrupted_at = now
@@ -324,12 +327,13 @@ class Supervisor:
                     )
                 if changes is None or not self._announce_restart(changes):
                     return
-                self._messages.read()  # it may have asked just now for time to drain
+                self._messages.read()  # the program may just have asked for time to drain
                 if await self._shutdown.end(self._process, changes):
                     if not self._end.done():
                         self._start_next(changes)
                     return
-                # A hook has ended the program. What changed meanwhile has not led to a restart.
+                # A hook has ended the program for good. But this task was running when the changes
+                # since then came, so no other task handles them.
                 changes = None if changes is self._changes else self._changes
         except OSError as error:
             logger.error("cannot start the program: %s; waiting for a change", error)
@@ -351,10 +355,10 @@ class Supervisor:
         return True
 
     def _start_next(self, changes: Changes) -> None:
-        if not startup.is_working_directory(self._directory):  # it was replaced by another
+        if not startup.is_working_directory(self._directory):  # another directory has its name now
             startup.change_directory(self._directory)
             self._spare.close()
-        started_ns = time.time_ns()  # what is saved from here on, the next run may not know
+        started_ns = time.time_ns()  # the next run may not know a later change
         stale = self._watcher.stale()
         outdated = {**changes, **stale}
         delete_bytecode(outdated)
@@ -383,7 +387,7 @@ class Supervisor:
         self._begin_watching_run(process, stale, was_complete=before.has_requested_all)
 
     def _next_run_info(self, changes: Iterable[str], started_ns: int, limit: int) -> str:
-        """Go on to the next generation; return what its run is passed, in *limit* characters."""
+        """Go on to the next generation; return what to pass to it, of up to *limit* characters."""
         self._run_info, text = self._run_info.next_run(
             changes, owner=os.getpid(), started_ns=started_ns, limit=limit
         )
@@ -392,14 +396,14 @@ class Supervisor:
         return text
 
     def _on_restart_in_place(self, process: ProgramProcess) -> None:
-        """Go on to the next generation, as the program has done itself a moment ago."""
+        """Go on to the next generation: the program has just restarted itself."""
         logger.info("restarting server")
         was_complete = process.has_requested_all
         process.advance(Event.RESTARTED_IN_PLACE)
         process.triggered_at = time.monotonic()
         self._await_start(process)
         stale = self._watcher.stale()
-        late = changed_since(process.started_ns, stale)  # it may have read these, or not
+        late = changed_since(process.started_ns, stale)  # the new run may have read them, or not
         self._next_run_info((), process.started_ns, process.max_message)
         known = {path: stale[path] for path in stale if path not in late}
         self._begin_watching_run(process, known, was_complete=was_complete)
@@ -417,7 +421,7 @@ class Supervisor:
         self._monitor.protect(*program, *self._spared() - {self._monitor.pid})
 
     def _spared(self) -> set[int]:
-        """Return the descendants of this process that are not of the program."""
+        """Return the descendants of the supervisor that do not belong to the program."""
         return {self._monitor.pid, *self._spare.pids}
 
     def _make_spare(self, process: ProgramProcess) -> None:

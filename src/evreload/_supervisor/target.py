@@ -1,7 +1,7 @@
 """What the command is to run: whether it exists, and whether it has a reloader of its own.
 
-A target that does not exist is a usage error. A target that exists but is broken is run, and its
-fix is waited for. Nothing of it is imported here.
+A target that does not exist is a usage error. If a target exists but is broken, the supervisor runs
+it, and waits for its fix. This module imports nothing of the target.
 
 Runs in: the supervisor, on its main thread, while the program's interpreter starts.
 Owns: nothing.
@@ -74,7 +74,7 @@ def _check_module(name: str) -> None:
     for count in range(1, len(parts) + 1):
         above, spec = spec, _find(".".join(parts[:count]), where)
         if spec is None and above and _extends_its_path(above):
-            return  # only the package itself knows where to look
+            return  # only the package itself knows its path, once it is imported
         if spec is None:
             raise UsageError(f"there is no module {name!r} to run from {os.getcwd()}")
         where = spec.submodule_search_locations
@@ -85,7 +85,7 @@ def _check_module(name: str) -> None:
 
 
 def _extends_its_path(package: importlib.machinery.ModuleSpec) -> bool:
-    """Whether *package* may do so when it is imported, as those of pkgutil do."""
+    """Whether *package* may change its ``__path__`` when it is imported, as with pkgutil."""
     try:
         with open(package.origin or "", "rb") as file:
             return b"__path__" in file.read()

@@ -1,7 +1,7 @@
 """Waits until the files that change have settled.
 
-A save may be many events, and a checkout many saves. The writer may finish first, for a limited
-time: a stale lock, or a program that never stops writing, must not prevent the restart.
+A save may be many events, and a checkout many saves. Writers may finish first, but only for a
+limited time: a stale lock, or a program that never stops writing, must not prevent the restart.
 
 Runs in: the supervisor and the program, on the thread of their loop.
 Owns: when the latest changes began, and which files their writers have not closed.
@@ -18,9 +18,9 @@ from .._common.filestat import stat_path
 from . import git_lock
 
 MAX_WAIT = 3.0  # seconds after which changes are delivered, settled or not
-MAX_GIT_WAIT = 30.0  # the same while git goes on: half of a checkout may not even run
+MAX_GIT_WAIT = 30.0  # the same while git is at work: half of a checkout may not even run
 MANY_FILES_FACTOR = 8  # times the debounce
-POLL_INTERVAL = 0.02  # seconds between two looks at whether git, or a writer, has finished
+POLL_INTERVAL = 0.02  # seconds between two checks whether git, or a writer, has finished
 
 logger = logging.getLogger("evreload")
 
@@ -28,8 +28,8 @@ logger = logging.getLogger("evreload")
 class Debouncer:
     """Calls *deliver* once the paths in *changing*, a set that its owner updates, have settled.
 
-    That is after *debounce* seconds without an event. *is_new* tells whether the program knew
-    nothing at a path.
+    That is after *debounce* seconds without an event. *is_new* returns whether a path is new to the
+    program.
     """
 
     def __init__(
@@ -45,11 +45,11 @@ class Debouncer:
         self._deliver = deliver
         self._unclosed: set[str] = set()
         self._was_busy = False
-        self._loop: asyncio.AbstractEventLoop | None = None  # that waits at present
+        self._loop: asyncio.AbstractEventLoop | None = None  # that of the wait in progress
         self.triggered_at = self._last_event = 0.0  # by time.monotonic
 
     def begin(self) -> None:
-        """Begin to wait, unless the running loop does already."""
+        """Begin to wait, unless a wait is in progress on the running loop."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._loop = loop
@@ -58,9 +58,9 @@ class Debouncer:
             self._wait()
 
     def on_event(self, path: str, *, matters: bool, is_unfinished: bool, is_gone: bool) -> None:
-        """Note an event of *path*; its writer has yet to close it if it *is_unfinished*.
+        """Note an event of *path*. *is_unfinished*: its writer has not closed it yet.
 
-        That it *is_gone* says nothing of a writer that has created it again.
+        *is_gone*: it was removed. A writer may have created it again, and not closed it yet.
         """
         if matters:
             self._last_event = time.monotonic()
@@ -71,7 +71,7 @@ class Debouncer:
 
     def _wait(self) -> None:
         loop = asyncio.get_running_loop()
-        if loop is not self._loop:  # it began again on another loop while this one stood still
+        if loop is not self._loop:  # while this loop stood still, `begin` was called on another
             return
         now = time.monotonic()
         quiet = self._last_event + self._debounce * self._factor() - now
@@ -82,13 +82,13 @@ class Debouncer:
             loop.call_later(POLL_INTERVAL, self._wait)
         else:
             self._loop = None
-            self._unclosed.clear()  # what was not waited for now is not waited for later
+            self._unclosed.clear()  # the next wait does not wait for these writers
             self._deliver()
 
     def _factor(self) -> int:
-        """Return how much longer than for one saved file to wait.
+        """Return by how much to multiply the debounce: 1 for one saved file.
 
-        If several files change, a tool is at work; a new file may be about to be renamed.
+        If several files change, a tool is at work. A new file may be renamed next.
         """
         several = len(self._changing) > 1 or any(map(self._is_new, self._changing))
         return MANY_FILES_FACTOR if several else 1

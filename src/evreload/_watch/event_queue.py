@@ -6,7 +6,7 @@ the watcher.
 
 Runs in: the supervisor and the program; `put` on any thread, the rest on the thread of
 the loop, or on the thread that scans in the background.
-Owns: the items that were not delivered yet.
+Owns: the items not yet delivered.
 """
 
 from __future__ import annotations
@@ -42,23 +42,26 @@ class EventQueue(Generic[T]):
     def put(self, item: T, *, is_event: bool = False) -> None:
         """Add *item*. Any thread; it does not raise, and does not block.
 
-        If it *is_event*, from an observer's thread, also make sure that a loop takes it.
+        *is_event*: an observer's thread reports it. If the loop does not run, another one that
+        does is searched for.
         """
         self._items.put(item)
         if not self._has_pending_callback:
             self._has_pending_callback = True
             self._loop.add_callback(self._drain)
-        if is_event and self._is_open:
-            self._loop.ensure_running(self._drain)
+        if is_event:
+            self._loop.on_event()
+            if self._is_open:
+                self._loop.ensure_running(self._drain)
 
     def open(self) -> None:
-        """Begin, or go on, to deliver."""
+        """Deliver from now on, also what was put before."""
         self._is_open = True
         self._loop.add_callback(self._drain)
         self._loop.ensure_running(self._drain)
 
     def close(self) -> None:
-        """Deliver nothing, and leave no thread behind, until it is opened again."""
+        """Deliver nothing until `open`, and end the thread that searches for a loop."""
         self._is_open = False
         self._has_pending_callback = True
         self._loop.stop_searching()
@@ -67,7 +70,7 @@ class EventQueue(Generic[T]):
         if not self._is_open:
             return
         self._loop.on_callback()
-        # First reset the flag, then take the items: what is put meanwhile is either taken now, or
+        # First reset the flag, then take the items: an item put meanwhile is either taken now, or
         # adds another callback. In the other order, an item could be left without a callback.
         self._has_pending_callback = False
         self._deliver({self._items.get() for _ in range(self._items.qsize())})

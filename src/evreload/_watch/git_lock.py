@@ -1,9 +1,9 @@
-"""Whether git is at work on some files: it holds a lock while it rewrites them.
+"""Whether git rewrites some files at present: it holds a lock meanwhile.
 
 See https://git-scm.com/docs/api-lockfile
 
 Runs in: the supervisor and the program, on the thread of their loop.
-Owns: nothing but a cache of where repositories are.
+Owns: a cache of where repositories are.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Iterable
 
-MAX_LOCK_AGE = 60.0  # seconds; an older lock is that of a git that crashed, or waits for input
+MAX_LOCK_AGE = 60.0  # seconds; the git that made an older lock has crashed, or waits for input
 
 
 def is_held(paths: Iterable[str]) -> bool:

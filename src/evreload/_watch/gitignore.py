@@ -28,7 +28,7 @@ logger = logging.getLogger("evreload")
 
 
 class Gitignore:
-    """Answers by the ``.gitignore`` files between a path and the top of its work tree."""
+    """Reads the ``.gitignore`` files between a path and the top of its work tree."""
 
     def __init__(self) -> None:
         self._spec = functools.lru_cache(maxsize=None)(_read)
@@ -36,7 +36,7 @@ class Gitignore:
         self._tops: set[str] = set()
 
     def include(self, directory: str) -> None:
-        """Do not ignore *directory* itself, though git may: the user has named it."""
+        """Do not ignore *directory* itself, even if git does: the user has named it."""
         if self.rule(directory):
             self._tops.add(directory)
             self._directory_rule.cache_clear()
@@ -61,7 +61,7 @@ class Gitignore:
 
     def _find_rule(self, path: str, end: str) -> str | None:
         directory, name = os.path.split(path)
-        # What lies in an ignored directory is ignored, whatever the rules below it say.
+        # A path in an ignored directory is ignored, whatever .gitignore files in there say.
         if not self._is_top(directory) and (above := self._directory_rule(directory)):
             return above
         relative = name + end
@@ -105,7 +105,7 @@ def _patterns(path: str, lines: Iterable[str]) -> Iterator[GitIgnoreSpecPattern]
 def _verdict(spec: GitIgnoreSpec, relative: str) -> bool | None:
     """Return whether *relative*, which ends with a slash if it is a directory, is ignored.
 
-    As for git, the last pattern that matches it counts. Return None if none does.
+    As in git, the last pattern that matches it counts. Return None if none does.
     `GitIgnoreSpec.check_file` would also count patterns that match a directory above, and would
     take `*` for more important than a later `!*/`.
     """

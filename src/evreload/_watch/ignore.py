@@ -21,10 +21,10 @@ DIRECTORIES = frozenset(
 )
 
 TEMPORARY = (
-    "*~",  # emacs, gedit, nano, vim: the version before
+    "*~",  # backups of emacs, gedit, nano, vim
     ".*.sw?",  # vim's swap files
     ".*.sw?x",
-    "4913",  # vim tries with this whether it may write here
+    "4913",  # vim creates it to find out whether it may write here
     ".#*",  # emacs' locks
     "#*#",  # emacs' autosaves
     "sed[!.][!.][!.][!.][!.][!.]",  # sed -i
@@ -46,7 +46,7 @@ IgnoreRule = Callable[[str], "str | None"]
 
 
 def by_default(path: str) -> str | None:
-    """Return the rule by which *path*, in a watched directory, does not matter; None if it does."""
+    """Return why *path*, in a watched directory, does not matter; None if it does."""
     name = os.path.basename(path)
     if name in DIRECTORIES:
         return name + os.sep

@@ -16,10 +16,10 @@ Changes = dict[str, Fingerprint | None]  # the changed paths, and what they have
 
 
 class WatchRequest(NamedTuple):
-    """Watch *path*; if it changed at *since_ns* or later, the program may not know it.
+    """A request to watch *path*. The program may not know a change made at *since_ns* or later.
 
-    *since_ns* is in nanoseconds since the epoch, by the clock that stamps files. If *is_explicit*,
-    the path was named by the user; if it is a directory, everything below it is watched.
+    *since_ns* is in nanoseconds since the epoch, by the clock that stamps files. *is_explicit*: the
+    user named the path; if it is a directory, everything below it is watched.
     """
 
     path: str
@@ -27,7 +27,7 @@ class WatchRequest(NamedTuple):
     is_explicit: bool = False
 
     def merge(self, other: WatchRequest) -> WatchRequest:
-        """Return what stands for two requests of one path."""
+        """Return one request for this one and *other*, which have the same path."""
         since_ns = min(self.since_ns, other.since_ns)
         return WatchRequest(self.path, since_ns, self.is_explicit or other.is_explicit)
 
@@ -36,16 +36,16 @@ class WatchListener(Protocol):
     """Owns a file watcher, and acts on what it finds."""
 
     def on_changes(self, changes: Changes, /) -> None:
-        """Act on *changes*, which have settled; they include those delivered before."""
+        """Act on *changes*, which have settled; they include the earlier ones of this run."""
 
     def on_watching(self) -> None:
-        """Act on the first delivery of the event queue: from now on, no edit is lost."""
+        """Act on the beginning of deliveries: the loop runs. Called once, before the first one."""
 
     def may_continue(self) -> bool:
         """Whether to go on watching in this process."""
 
     def new_requests(self) -> Iterable[WatchRequest]:
-        """Return what else is to be watched, now that something was requested."""
+        """Return further requests; called when the event queue delivers requests."""
 
     def own_writes(self) -> OwnWrites:
         """Return what the program has written itself, as far as is known by now."""

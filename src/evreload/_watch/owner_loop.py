@@ -19,16 +19,16 @@ class OwnerLoop(Protocol):
         """Call *callback* on the loop's thread. Any thread; never raises, never blocks."""
 
     def ensure_running(self, callback: Callable[[], object], /) -> None:
-        """See to it that *callback* is called though this loop does not run.
+        """If this loop does not run, search for one that does, and call *callback* on that.
 
-        On any thread but a loop's.
+        Any thread.
         """
 
     def on_event(self) -> None:
-        """Note that an event waits for the queue to be drained. Any thread."""
+        """Note that an event is in the queue, and waits for a loop. Any thread."""
 
     def on_callback(self) -> None:
-        """Note that the queue is drained on the running loop, whichever that is."""
+        """Note that the queue is being drained, on the loop that runs."""
 
     def stop_searching(self) -> None:
         """End the threads that `ensure_running` has started."""
@@ -42,14 +42,14 @@ class AsyncioLoop:
 
     def add_callback(self, callback: Callable[[], object]) -> None:
         """Call *callback* on the loop's thread. Any thread."""
-        with contextlib.suppress(RuntimeError):  # it is closed
+        with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(callback)
 
     def ensure_running(self, callback: Callable[[], object]) -> None:
-        """Do nothing: it runs."""
+        """Do nothing: this loop runs."""
 
     def on_event(self) -> None:
-        """Do nothing: it does not wait for long."""
+        """Do nothing: this loop runs, and drains the queue soon."""
 
     def on_callback(self) -> None:
         """Do nothing: there is no other loop."""

@@ -1,7 +1,7 @@
 """Whether the changed source files compile, before a program that works is stopped for them.
 
 Runs in: the supervisor and the program, on the thread of their loop.
-Owns: which errors were logged already.
+Owns: which errors it has logged.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ logger = logging.getLogger("evreload")
 class SyntaxCheck:
     """Compiles changed files, and logs each error once.
 
-    *is_code* tells whether the program runs a file as Python source: a file that merely lies in a
-    watched directory, such as a sample for tests, need not compile. *shorten* returns how to show
-    a path.
+    *is_code* returns whether the program runs a file as Python source: a file that merely lies in
+    a watched directory, such as a sample for tests, need not compile. *shorten* returns a path as
+    messages show it.
     """
 
     def __init__(self, is_code: Callable[[str], bool], shorten: Callable[[str], str] = str) -> None:
         self._is_code = is_code
         self._shorten = shorten
         self._broken: Changes = {}  # what did not compile the last time
-        self._checked: Changes = {}
+        self._checked: Changes = {}  # the last time
 
     async def wait_until_checked(
         self, latest: Callable[[], Changes], stance: str
     ) -> Changes | None:
         """Return the *latest* changes if they all compile; None if some do not.
 
-        More may change meanwhile, hence the function. An error is logged with *stance*, which says
-        what the program does now.
+        *latest* is a function, since more may change meanwhile. An error is logged with *stance*,
+        which says what the program does now.
         """
         checked: Changes | None = None
         while checked is not latest():

@@ -16,13 +16,13 @@ import os
 from collections.abc import Iterator
 
 from .._common.filestat import stat_path
-from .observers.select import ObserverSet
+from .observers.observer_set import ObserverSet
 
 MAX_LINKS = 40  # as in the Linux kernel; a longer chain of symbolic links leads nowhere
 
 
 class Kind(enum.Enum):
-    """What a step on the way to a path is."""
+    """What a step on the way to a path is. The steps are its directories, links, and itself."""
 
     DIRECTORY = enum.auto()
     FILE = enum.auto()
@@ -40,13 +40,13 @@ class WatchPlan:
     def __init__(self) -> None:
         self.entries: dict[str, set[str] | None] = {}
         self._observers: ObserverSet | None = None
-        self._real: dict[str, str | None] = {}  # of directories: None if the way ends before
+        self._real: dict[str, str | None] = {}  # of each directory; None if it is missing
         self._leads_to: dict[str, set[str]] = {}  # from an entry to requested paths of other names
-        self._junctions: set[str] = set()
-        self._needed: set[str] = set()
+        self._junctions: set[str] = set()  # entries whose change may make paths lead elsewhere
+        self._needed: set[str] = set()  # directories that must be watched, since `begin`
 
     def begin(self, observers: ObserverSet) -> None:
-        """Begin to plan anew, with *observers*."""
+        """Begin to plan again from nothing, with *observers*."""
         self._observers = observers
         self._real.clear()
         self._leads_to.clear()
@@ -54,7 +54,7 @@ class WatchPlan:
         self._needed.clear()
 
     def finish(self) -> None:
-        """Watch no more what was not needed since `begin`."""
+        """Stop watching the directories that were not needed since `begin`."""
         for directory in self.entries.keys() - self._needed:
             del self.entries[directory]
             assert self._observers is not None
@@ -85,7 +85,7 @@ class WatchPlan:
         return real
 
     def paths_through(self, entry: str) -> set[str]:
-        """Return the requested paths, of other names, that a change of *entry* may change."""
+        """Return the requested paths, other than *entry*, that a change of *entry* may change."""
         return self._leads_to.get(entry, set())
 
     def is_junction(self, entry: str) -> bool:
@@ -134,7 +134,8 @@ class WatchPlan:
 def _walk(path: str) -> Iterator[tuple[str, Kind]]:
     """Yield the real path of each step on the way to *path*, and what it is.
 
-    The way ends at the first step that is missing, or no directory. The caller watches each step.
+    The last step is *path* itself, or the first that is missing or no directory. The caller watches
+    each step.
     A step is yielded again if it has become another kind by then: no event reports what happened
     just before the watch was added.
     """
@@ -155,7 +156,7 @@ def _walk(path: str) -> Iterator[tuple[str, Kind]]:
         while kind is not (kind := _kind(step)):
             yield step, kind
         if kind is Kind.LINK and links == MAX_LINKS:
-            yield step, Kind.MISSING  # as for the kernel
+            yield step, Kind.MISSING  # the kernel, too, follows no more links
             return
         if kind is Kind.DIRECTORY:
             here = step
@@ -174,7 +175,7 @@ def _target(link: str) -> str:
     try:
         return os.readlink(link)
     except OSError:
-        return ""  # it was replaced meanwhile, of which there will be an event
+        return ""  # it was replaced meanwhile: an event will follow
 
 
 def _kind(step: str) -> Kind:

@@ -1,4 +1,4 @@
-"""The watched files: what the program runs of each, and which of them have changed.
+"""The watched files: which content of each the program runs, and which have changed.
 
 An event only says where to look; the file system says whether a file has changed.
 
@@ -23,7 +23,7 @@ from .debounce import Debouncer
 from .ignore import IgnoreRule, by_default
 from .listener import Changes, WatchListener, WatchRequest
 from .observers.base import FileEvent
-from .observers.select import ObserverSet
+from .observers.observer_set import ObserverSet
 from .recursive import NEW_NS, RecursiveDirs
 from .startup_changes import StartupChanges
 from .watch_plan import WatchPlan
@@ -40,8 +40,7 @@ class WatchedFiles:
 
     *connect* makes the observers, whenever there are none. *debounce* is in seconds. *ignored* is
     the rule for all paths, *left_out* the rule for paths below a watched directory. *lock* is held
-    in each step, and may be taken again by the thread that holds it: meanwhile, no other thread
-    can stop the observers.
+    in each step, so that no other thread stops the observers meanwhile. It is reentrant.
     """
 
     def __init__(
@@ -65,14 +64,14 @@ class WatchedFiles:
         self._observers: ObserverSet | None = None
         self._requests: dict[str, WatchRequest] = {}
         self._by_this_run: set[str] = set()  # requested by the present run of the program
-        self._running: Changes = {}  # what the program runs, as far as it is known
+        self._running: Changes = {}  # what the program runs, as far as is known
         self._directories = RecursiveDirs(self._left_out)
         self._startup = StartupChanges(listener)
         self._to_scan: dict[str, None] = {}
         self._is_scanning_all = False
         self._changing: set[str] = set()
         self._delivered: tuple[Changes, asyncio.AbstractEventLoop | None] = ({}, None)
-        self._explain: set[str] = set()  # paths with events, to be logged if nothing changed
+        self._explain: set[str] = set()  # paths with an event; logged if the scan finds no change
         self._debouncer = Debouncer(debounce, self._changing, self._is_new, self._deliver)
 
     @property
@@ -112,7 +111,7 @@ class WatchedFiles:
         return path in self._requests
 
     def program_is_up(self, at_ns: int | None = None) -> None:
-        """Count what changes from now on, or since *at_ns*, whether or not the program made it."""
+        """Report each change made from now on, or since *at_ns*, even if the program made it."""
         self._startup.program_is_up(at_ns, {*self._to_scan, *self._changing})
 
     def begin_run(
@@ -121,9 +120,9 @@ class WatchedFiles:
         """Begin with a new run of the program, which will request its files anew.
 
         *stale* is what `stale` has found just before; *loaded* are files that the run has read
-        already. What the previous run requested is kept until the next run, since this one may
-        fail before it gets there. If the previous run *was_complete*, having requested all it
-        needs, what it did not request is forgotten.
+        already. The requests of the previous run are kept until the next run, since this one may
+        fail before it makes them. *was_complete*: the previous run had made all its requests; then
+        older requests, which it did not make, are forgotten.
         """
         if was_complete:
             for path in self._requests.keys() - self._by_this_run:
@@ -142,13 +141,14 @@ class WatchedFiles:
     # Events
 
     def handle(self, items: Iterable[FileEvent | WatchRequest]) -> None:
-        """Take what the event queue delivers."""
+        """Handle what the event queue delivers."""
         with self._lock:
             for item in items:
                 if isinstance(item, WatchRequest):
                     self.request(item)
-            # Of two events of one path the finished one counts, and is handled last. If the path
-            # was created once more after that, its writer will close it once more, too.
+            # If a path has two events, the one that is not "unfinished" is handled last, and so
+            # it counts. If the file was created again after that, another event will follow when
+            # its writer closes it.
             events = [item for item in items if isinstance(item, FileEvent)]
             for event in sorted(events, reverse=True):
                 self._handle_event(event)
@@ -175,7 +175,7 @@ class WatchedFiles:
         return self.entries.get(directory, set()) != set()
 
     def _paths_touched(self, entry: str) -> set[str]:
-        # The plan is renewed by the next scan only: it may lead to what is not requested any more.
+        # Until the next scan, the plan may still name paths that are not requested any more.
         touched = {path for path in self._plan.paths_through(entry) if path in self._running}
         if entry in self._running:
             touched.add(entry)
@@ -188,7 +188,7 @@ class WatchedFiles:
     # Scanning: each path is watched, then looked at; in this order no change goes unseen
 
     def scan(self) -> None:
-        """Watch everything requested, and look at it, unless it is disconnected meanwhile."""
+        """Watch and look at every path; stop early if `disconnect` is called meanwhile."""
         with self._lock:
             self._begin_full_scan()
         while self._scan_slice() and self._to_scan:
@@ -211,7 +211,7 @@ class WatchedFiles:
 
     def _scan_in_slices(self) -> None:
         if not self._scan_slice():
-            return  # the next `scan` or `handle` looks at everything
+            return  # disconnected: the next `scan` or `handle` looks at every path
         if self._to_scan:
             asyncio.get_running_loop().call_soon(self._scan_in_slices)
         elif self._changing:
@@ -233,7 +233,8 @@ class WatchedFiles:
     def _scan_path(self, path: str) -> None:
         is_requested = path in self._requests
         here = stat_path(path, follow=is_requested)
-        if is_requested or (here and here.is_link):  # events of its directory report anything else
+        # Any other path lies in a directory that is watched for all names.
+        if is_requested or (here and here.is_link):
             self._plan.add(path)
             here = stat_path(path)
         if here and here.is_directory and self._is_recursive(path):
@@ -242,10 +243,10 @@ class WatchedFiles:
         if path not in self._running:
             self._running[path] = now
             if here and self._may_have_changed(path, here):
-                self._running[path] = UNKNOWN  # the program may have read what it was before
+                self._running[path] = UNKNOWN  # the program may have read an earlier content
                 self._startup.add(path, now)
         if now is None and is_requested and self._running[path] and (other := other_form(path)):
-            # A module that became a package, or the reverse: that is what the program would read.
+            # The module may become a package, or the reverse: the program would read that file.
             self.request(WatchRequest(other, self._startup.began_ns))
         if self._running[path] != now:
             self._changing.add(path)
@@ -257,15 +258,15 @@ class WatchedFiles:
                 logger.debug("%s: unchanged on disk", path)
 
     def _may_have_changed(self, path: str, here: Status) -> bool:
-        """Whether *path* may differ from what the program has read, or not found."""
+        """Whether *path* may have changed since the program read it, or did not find it."""
         if here.is_directory and (path in self._directories or self._is_top(path)):
-            return False  # each entry of it is looked at itself
+            return False  # the scan looks at each of its entries
         request = self._requests.get(path)
         since_ns = request.since_ns if request else self._directories.since_ns(path)
         return here.ctime_ns >= since_ns and not self._is_from_the_future(path, here)
 
     def _is_from_the_future(self, path: str, here: Status) -> bool:
-        """Whether the clock of this machine was set back after it had stamped *path*."""
+        """Whether this machine's clock was set back after it had stamped *path*."""
         if here.ctime_ns <= time.time_ns() or self._observers is None:
             return False
         return not self._observers.mounts.may_be_remote(path)
@@ -273,13 +274,13 @@ class WatchedFiles:
     def _is_recursive(self, path: str) -> bool:
         if self._is_top(path):
             return True
-        return path in self._directories and not os.path.islink(path)  # links may form a circle
+        return path in self._directories and not os.path.islink(path)  # links may form a cycle
 
     def _is_top(self, path: str) -> bool:
         return path in self._requests and self._requests[path].is_explicit
 
     def _scan_directory(self, directory: str) -> None:
-        """Add all entries of *directory*: as known to the program, or as new."""
+        """Add the unknown entries of *directory* to the paths to scan."""
         real = self._plan.add_directory(directory)
         is_top = self._is_top(directory)
         request = self._requests.get(directory)
@@ -290,7 +291,7 @@ class WatchedFiles:
             self._to_scan[path] = None
 
     def _forget_directories(self) -> None:
-        """Forget what lies below directories that are not requested any more."""
+        """Forget the paths below directories that are not requested any more."""
         left = self._directories.keep_only(filter(self._is_top, self._requests))
         if left:
             for path in left:
@@ -303,7 +304,7 @@ class WatchedFiles:
         self._to_scan.pop(path, None)
 
     def _forget_if_gone(self, path: str, now: Fingerprint | None) -> None:
-        """Forget what was created and removed again below a watched directory."""
+        """Forget *path* if it was created and removed again below a watched directory."""
         if now is None and self._running[path] is None and path not in self._requests:
             self._directories.remove(path)
             self._forget(path)
@@ -335,18 +336,19 @@ class WatchedFiles:
             else:
                 changes[path] = now
         self._startup.settle()
-        # On another loop than before, what the first delivery led to has ended with its loop.
+        # On another loop, the same changes are delivered again: the task that the first delivery
+        # started has ended with its loop.
         delivery = (changes, asyncio.get_running_loop())
         if changes and delivery != self._delivered:
             self._delivered = delivery
             self._listener.on_changes(changes)
 
     def _counts(self, path: str, now: Fingerprint | None) -> bool:
-        """Whether it is a change that *path* is *now* this: a deletion, only in a directory."""
+        """Whether *now* is a change of *path*: a deletion only below a watched directory."""
         return now is not None or path in self._directories
 
     def _is_known(self, path: str, here: Status | None) -> bool:
-        """Whether the program runs what is there, or would only write it again."""
+        """Whether the program runs the present content of *path*, or would write it again."""
         if here and path in self._requests and self._startup.is_own_code(path, here):
             return True
         return self._startup.is_excused(path, here)

@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from .._settings import Settings
     from .gitignore import Gitignore
     from .observers.base import FileEvent
-    from .observers.select import ObserverSet
+    from .observers.observer_set import ObserverSet
     from .owner_loop import OwnerLoop
     from .watched_files import WatchedFiles
 
 BACKGROUND_DELAY = 0.002  # seconds until the first scan begins: `start` is to return before
 SCAN_TIMEOUT = 2.0  # seconds that a fork, or `stop`, waits for the end of the first scan
-ANNOUNCE_INTERVAL = 0.01  # seconds between two looks at whether all is watched
-MAX_REQUESTS = 100  # handled before the loop gets its turn: a program imports by the hundred
+ANNOUNCE_INTERVAL = 0.01  # seconds between two checks whether everything is watched
+MAX_REQUESTS = 100  # handled before the loop gets its turn: a program imports hundreds of modules
 
 logger = logging.getLogger("evreload")
 
@@ -39,8 +39,8 @@ logger = logging.getLogger("evreload")
 class FileWatcher:
     """Watches files for *listener* as *settings* say, on the thread of *loop*.
 
-    No edit is lost: a file that changed before it was watched is a change, too. Each step holds
-    *lock*, a reentrant one: a thread that forks the process holds it meanwhile.
+    No edit is lost: a file that changed before it was watched counts as changed, too. Each step
+    holds *lock*, which is reentrant. A thread that forks the process holds it during the fork.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class FileWatcher:
     # Start and stop
 
     def start(self, requests: Iterable[WatchRequest] = ()) -> None:
-        """Watch from now on. It imports watchdog and looks at every file, which takes a while."""
+        """Import watchdog, watch all paths, and look at every file: this takes a while."""
         files = self._make_files()
         for request in requests:
             files.request(self._prepared(request))
@@ -76,7 +76,7 @@ class FileWatcher:
                 self._queue.open()
 
     def start_in_background(self, requests: Callable[[], Iterable[WatchRequest]]) -> None:
-        """Do what `start` does on a thread of its own: the loop must not wait for it."""
+        """Do what `start` does on another thread, so that the loop does not wait for it."""
 
         def scan() -> None:
             time.sleep(BACKGROUND_DELAY)
@@ -96,19 +96,19 @@ class FileWatcher:
             self.disconnect()
 
     def disconnect(self) -> None:
-        """End all threads of the watcher; `reopen` goes on. Any thread that holds the lock."""
+        """End all threads of the watcher, until `reopen`. Any thread that holds the lock."""
         if self._files:
-            self._files.disconnect()  # first: its observers may make the queue look for a loop
+            self._files.disconnect()  # first: an event may make the queue search for a loop
             self._queue.close()
 
     def reopen(self) -> None:
-        """Deliver again, and look at everything; if the first scan goes on, once it ends."""
+        """Deliver again, and look at every file. The first scan does so itself when it ends."""
         is_scanning = self._scan_thread is not None and self._scan_thread.is_alive()
         if not self._is_stopped and not is_scanning:
             self._queue.open()
 
     def await_first_scan(self) -> None:
-        """Wait for the first scan to end, for a limited time: it takes the lock for each step."""
+        """Wait a limited time for the end of the first scan. The caller must not hold the lock."""
         thread = self._scan_thread
         if thread and thread is not threading.current_thread():
             thread.join(SCAN_TIMEOUT)
@@ -133,7 +133,7 @@ class FileWatcher:
         return self._files
 
     def _connect(self) -> ObserverSet:
-        from .observers.select import ObserverSet
+        from .observers.observer_set import ObserverSet
 
         assert self._files is not None
         observers = ObserverSet(
@@ -177,7 +177,7 @@ class FileWatcher:
             self._files.request(self._prepared(request))
 
     def program_is_up(self, at_ns: int | None = None) -> None:
-        """Count what changes from now on, or since *at_ns*, whether or not the program made it."""
+        """Report each change made from now on, or since *at_ns*, even if the program made it."""
         if self._files:
             self._files.program_is_up(at_ns)
 
@@ -222,11 +222,11 @@ class FileWatcher:
                 self._files.handle([*events, *self._prepared_all(requests)])
 
     def _prepared_all(self, requests: Iterable[WatchRequest]) -> list[WatchRequest]:
-        # In order: a directory comes before what is in it.
+        # Sorted, so that a directory comes before its entries.
         return list(map(self._prepared, sorted(requests)))
 
     def _prepared(self, request: WatchRequest) -> WatchRequest:
-        """Return *request* for the file in the file system; in an archive, code has other names."""
+        """Return *request* for the file to watch: code in an archive has a path inside it."""
         if not request.is_explicit:
             return request._replace(path=source_file(request.path))
         if self._gitignore:

@@ -14,7 +14,7 @@ class FileEvent(NamedTuple):
     """Something happened at *path*: to an entry of a watched directory, or to the directory itself.
 
     *is_unfinished*: the entry was just created, and its writer has not closed it yet. *is_gone*: it
-    was removed; another event may follow if it was created again.
+    was removed; if it is created again, another event follows.
     """
 
     path: str
@@ -42,4 +42,4 @@ class Observer(Protocol):
         """Watch *directory* no more."""
 
     def stop(self) -> None:
-        """End its thread, and wait for that."""
+        """End the observer's thread, and wait for its end."""

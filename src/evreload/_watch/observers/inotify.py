@@ -1,7 +1,7 @@
-"""Linux: exactly the directories that matter, with one inotify descriptor and one thread.
+"""Linux: watches exactly the directories that matter, with one descriptor and one thread.
 
 watchdog's own Observer starts a thread for each directory. Its `InotifyFD`, with a callback for
-each directory, needs one. The callbacks run on its thread, which ends with any exception:
+each directory, needs only one. The callbacks run on its thread; if one raises, the thread ends:
 https://github.com/gorakhargosh/watchdog/blob/v7.1.0/src/watchdog/observers/inotify_c.py
 
 Runs in: the supervisor and the program; watches are added on the thread that owns the watcher,
@@ -22,11 +22,11 @@ from watchdog.observers.inotify_c import InotifyEvent, InotifyFD
 
 from .base import EVENTS_LOST, Entries, FileEvent, OnEvent
 
-# After these the watch no longer follows the directory of that name.
+# After one of these events, the watch is no longer that of the directory of this name.
 WATCH_LOST = IN.IN_DELETE_SELF | IN.IN_MOVE_SELF | IN.IN_UNMOUNT
-# Two watches may follow one directory (a bind mount): the second must not narrow the first, hence
-# MASK_ADD. Deletions of entries are needed for the directories among them: the watch of a removed
-# directory reports nothing while any process, such as a shell, has it open.
+# Two names may lead to one directory (a bind mount), which has one watch: MASK_ADD keeps the mask
+# of the first name. The deletion of an entry is needed if the entry is a watched directory: while
+# any process, such as a shell, has a removed directory open, its own watch reports nothing.
 ITSELF = IN.IN_DELETE | IN.IN_DELETE_SELF | IN.IN_MOVE_SELF | IN.IN_ONLYDIR | IN.IN_MASK_ADD
 # No opens and no reads, or each import would be an event; no writes, since a file that is being
 # written is not complete. Attributes, for `touch`.
@@ -71,7 +71,7 @@ class InotifyObserver:
         new = _DirectoryWatch(directory, identity, contents, self._on_event, self._matters)
         mask: Any = CONTENTS if contents else ITSELF
         new.wd = self._thread.add_callback(os.fsencode(directory), mask, new, _key(new))
-        if new.wd == -1:  # watchdog does so for EACCES
+        if new.wd == -1:  # watchdog returns this for EACCES
             self._remove(new)
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), directory)
         self._watches[directory] = new
@@ -84,9 +84,9 @@ class InotifyObserver:
             self._remove(old)
 
     def stop(self) -> None:
-        """Close the descriptor and wait for the thread: none may be left before a fork."""
+        """Close the descriptor and wait for the thread: neither may be left before a fork."""
         for watch in self._watches.values():
-            watch.live = False  # its end need not be reported
+            watch.live = False  # so that the end of the watch is not reported
         self._thread.stop()
         self._thread.join()
 
@@ -147,7 +147,7 @@ class _DirectoryWatch:
 
 
 class _InotifyThread(InotifyFD):
-    """watchdog's thread; it reports its death, and its descriptor is closed by an exec."""
+    """watchdog's thread; it calls *on_death* if it fails, and an exec closes its descriptor."""
 
     def __init__(self, on_death: Callable[[], object]) -> None:
         super().__init__()
@@ -170,7 +170,7 @@ class _InotifyThread(InotifyFD):
     def read_events(self, **options: Any) -> list[InotifyEvent]:
         events = super().read_events(**options)
         if not events and self.should_keep_running():
-            os.fstat(self._inotify_fd)  # raises if the program closed it: watchdog would spin
+            os.fstat(self._inotify_fd)  # raises if the program has closed it; watchdog would spin
         return events
 
 

@@ -1,7 +1,7 @@
 """Which file systems deliver no events.
 
-A change made on another machine, or on the other side of a virtual machine, never passes this
-kernel. It is read from Linux's mountinfo; see proc_pid_mountinfo(5).
+A change made on another machine, or on the host of a virtual machine, never passes this kernel.
+The types of the file systems are read from Linux's mountinfo; see proc_pid_mountinfo(5).
 
 Runs in: the supervisor and the program; on the thread that starts the observers.
 Owns: nothing.
@@ -37,8 +37,8 @@ REMOTE = {
     "virtiofs",
     "vmhgfs",
 }
-# Of FUSE, these deliver events: all changes of a local disk, or of the layers of a container, pass
-# through them.
+# These FUSE file systems deliver events: all changes of a local disk, or of the layers of a
+# container, pass through them.
 LOCAL_FUSE = {"fuseblk", "fuse.fuse-overlayfs"}
 # Every container has these, each mounted by itself.
 CONTAINER_FILES = {"/etc/hostname", "/etc/hosts", "/etc/resolv.conf"}
@@ -62,11 +62,11 @@ class Mounts:
         return kind if is_silent else None
 
     def may_be_remote(self, path: str) -> bool:
-        """Whether the clock of another machine may stamp *path*; True if that is not known."""
+        """Whether another machine's clock may stamp *path*; True if the mounts are not known."""
         return not self._types or self.silent(os.path.realpath(path)) is not None
 
     def file_in(self, directory: str) -> str | None:
-        """Return a file in *directory* that is mounted by itself: its events occur elsewhere."""
+        """Return a file in *directory* that is itself a mount: *directory* gets no events of it."""
         for path in self._types.keys() - CONTAINER_FILES:
             if os.path.dirname(path) == directory and os.path.isfile(path):
                 return path
@@ -83,7 +83,7 @@ def read() -> Mounts:
 
 
 def _parse(line: str) -> tuple[str, str]:
-    # Only spaces, tabs and line feeds are escaped in it, not all that Python takes for space.
+    # Split at the space only: other characters that Python takes for white space are not escaped.
     before, _, after = line.partition(" - ")
     return _unescape(before.split(" ")[4]), after.split(" ")[0]
 

@@ -1,10 +1,10 @@
-"""Where no events can be had: stat of exactly the files that matter, every check time.
+"""Polls exactly the files that matter, where the file system delivers no events.
 
 It has a thread of its own, so that the loop never waits for a slow network file system.
 
 Runs in: the supervisor and the program; directories are added on the thread that owns the
 watcher, files are looked at on the observer's own thread.
-Owns: what it saw of each file the last time.
+Owns: the fingerprint of each file when it was last polled.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class PollingObserver:
         return len(self._directories)
 
     def stop(self) -> None:
-        """End its thread, and wait for that."""
+        """End the observer's thread, and wait for its end."""
         self._stopping.set()
         self._thread.join()
 
@@ -62,7 +62,7 @@ class PollingObserver:
         while not self._stopping.is_set():
             try:
                 self._poll()
-            except Exception:  # out of memory, say: nothing else polls
+            except Exception:  # such as MemoryError: without this thread, nothing would poll
                 logger.exception("polling has failed; trying again")
 
     def _poll(self) -> None:
@@ -77,7 +77,7 @@ class PollingObserver:
             return
         status = (now and stat_path(path)) or stat_path(path, follow=False)
         fingerprint = status and status.fingerprint
-        # A path seen for the first time is reported, too: it may have changed since the scan.
+        # A path polled for the first time is reported, too: it may have changed since the scan.
         if path not in self._seen or self._seen[path] != fingerprint:
             self._seen[path] = fingerprint
             self._on_event(FileEvent(path))

@@ -1,11 +1,11 @@
-"""The fork server: a process that has imported what does not change, and forks the program.
+"""The fork server: a process that has imported modules in advance, and forks the program.
 
-It imports what the last run imported from outside the project, then waits for a request to fork;
-what it forks is the program, before its first line. `preload_check` decides what may be imported.
-Linux only.
+It imports the modules that the last run imported from outside the project, as far as
+`preload_check` allows. Then it waits for requests to fork. Each fork becomes a run of the program,
+before its first line. Linux only.
 
 Runs in: the fork server, on its only thread.
-Owns: all that is in this process; each fork gets a copy.
+Owns: the modules in this process; each fork gets a copy.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
 if TYPE_CHECKING:
     from .._program.imports import Imports
 
-MAX_PIPES = 3
+MAX_PIPES = 3  # descriptors that come with a request to fork
 
 
 class ForkServer:
-    """Receives what to import through the pipes of its role, and then requests to fork."""
+    """Receives one request to preload modules, and then requests to fork."""
 
     def __init__(self, role: Role, imports: Imports) -> None:
         self._pipes = Pipes(role.pipes)
         self._imports = imports
 
     def serve(self) -> Role:
-        """Import, then fork; return in each fork, with the role of the program it is to be."""
+        """Import the modules, then fork on request. Return only in a fork, with its role."""
         try:
             self._preload()
             while True:
@@ -57,10 +57,11 @@ class ForkServer:
         import warnings
 
         request = self._await_request()
-        if _thread._count():  # of sitecustomize, say
+        if _thread._count():  # for example, of sitecustomize
             reason = "a thread is started before the program begins"
             self._pipes.send(protocol.CannotFork(reason))
-        was_batch = _schedule(os.SCHED_OTHER, os.SCHED_BATCH)  # nothing waits for this process
+        # Nothing waits for this process yet.
+        is_batch = _change_policy(os.SCHED_OTHER, os.SCHED_BATCH)
         self._imports.started_ns = startup.STARTED_NS
         self._imports.begin(lambda path, read: self._pipes.send(protocol.FileRead(path, read)))
         for path, read in self._imports.unreported(startup.STARTED_NS):
@@ -77,8 +78,8 @@ class ForkServer:
         warnings.filters[:] = [one for one in warnings.filters if one is not silence]  # type: ignore[index]
         for name, reason in check.left_out.items():
             self._pipes.send(protocol.LeftOut(name, reason))
-        if was_batch:
-            _schedule(os.SCHED_BATCH, os.SCHED_OTHER)
+        if is_batch:
+            _change_policy(os.SCHED_BATCH, os.SCHED_OTHER)
         self._prepare_forks(project)
         self._pipes.send(protocol.PreloadDone())
 
@@ -90,23 +91,24 @@ class ForkServer:
 
     def _prepare_forks(self, project: ProjectPaths) -> None:
         if "socket" in sys.modules:
-            from .._program import kept_sockets  # noqa: F401  # for the program's first socket
+            from .._program import kept_sockets  # noqa: F401  # the client imports it otherwise
         _forget_directories(project)
-        flush_output()  # or every fork would write it
+        flush_output()  # each fork would write what is buffered
         gc.collect()
-        gc.freeze()  # or each collection would copy all objects, to mark them
+        gc.freeze()  # each collection in a fork would copy all objects, since it marks them
 
     # Forks
 
     def _fork(self) -> Role | None:
-        """Fork the program as a child of the supervisor; return None in this process.
+        """Fork the program, and make it a child of the supervisor; return None in this process.
 
-        It is forked by a fork that ends at once: the kernel gives orphans to the supervisor.
+        This process forks an intermediate process, which forks the program and ends. Then the
+        kernel makes the supervisor the parent of the program; see `spawn.adopt_orphans`.
         """
         pipes = self._receive_pipes()
         receiver, sender = os.pipe()
-        between = _fork_quietly()
-        if between == 0:
+        intermediate = _fork_quietly()
+        if intermediate == 0:
             program = _fork_quietly()
             if program == 0:
                 for descriptor in (receiver, sender, *self._pipes.numbers):
@@ -117,11 +119,11 @@ class ForkServer:
             os._exit(0)
         for descriptor in (sender, *pipes):
             os.close(descriptor)
-        os.waitpid(between, 0)
+        os.waitpid(intermediate, 0)
         answer = os.read(receiver, 32)
         os.close(receiver)
         if not answer:
-            raise ChildProcessError("there is no room for another process")
+            raise ChildProcessError("the intermediate process could not fork")
         self._pipes.send(protocol.Forked(int(answer)))
         return None
 
@@ -137,14 +139,14 @@ class ForkServer:
         return [int.from_bytes(data[i : i + 4], sys.byteorder) for i in range(0, len(data), 4)]
 
 
-def _schedule(usual: int, other: int) -> bool:
-    """Change the scheduling policy to *other*, if it is *usual*; return whether that worked.
+def _change_policy(before: int, after: int) -> bool:
+    """Change the scheduling policy from *before*, if it is that, to *after*; return whether it did.
 
-    Not by `os.nice`, which only root can undo.
+    `os.nice` would not do, since only root can undo it.
     """
     try:
-        if os.sched_getscheduler(0) == usual:
-            os.sched_setscheduler(0, other, os.sched_param(0))
+        if os.sched_getscheduler(0) == before:
+            os.sched_setscheduler(0, after, os.sched_param(0))
             return True
     except OSError:  # a container may forbid it
         pass
@@ -152,7 +154,7 @@ def _schedule(usual: int, other: int) -> bool:
 
 
 def _forget_directories(project: ProjectPaths) -> None:
-    """Clear what Python has cached of the project's directories and archives: they change."""
+    """Clear Python's caches of the directories and archives of the project, which may change."""
     archives = getattr(sys.modules.get("zipimport"), "_zip_directory_cache", {})
     for path in list(sys.path_importer_cache):
         if not project.is_outside(absolute(path)):
@@ -161,7 +163,7 @@ def _forget_directories(project: ProjectPaths) -> None:
 
 
 def _fork_quietly() -> int:
-    """Fork without Python's warning of native threads: OpenBLAS, say, handles forks itself."""
+    """Fork without Python's warning of other threads: those of OpenBLAS, say, do no harm."""
     import warnings
 
     filters = warnings.filters[:]

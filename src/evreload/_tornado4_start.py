@@ -1,4 +1,4 @@
-"""The form that `tornado.autoreload.start` had in Tornado 4.
+"""The arguments that `tornado.autoreload.start` took in Tornado 4.
 
 See https://www.tornadoweb.org/en/branch4.5/autoreload.html
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def with_legacy_loop(start: Callable[..., None]) -> Callable[..., None]:
-    """Let *start* be called as in Tornado 4, too: ``start(io_loop, check_time)``.
+    """Return a function that can be called like *start*, or as ``start(io_loop, check_time)``.
 
-    `inspect.signature` shows the parameters of *start* itself.
+    For `inspect.signature`, it has the parameters of *start*.
     """
 
     def start_with_loop(*args: Any, **kwargs: Any) -> None:

@@ -24,10 +24,10 @@ from watchdog.observers.api import ObservedWatch
 from .base import Entries, FileEvent, OnEvent
 
 READS = {EVENT_TYPE_OPENED, EVENT_TYPE_CLOSED_NO_WRITE}
-QUIET_TIME = 0.05  # seconds; on Windows, watchdog reports events after this time without any
+QUIET_TIME = 0.05  # seconds; on Windows, watchdog reports events this long after the last one
 
 
-class NativeObserver(FileSystemEventHandler):
+class PortableObserver(FileSystemEventHandler):
     """Watches directories; `dispatch` runs on watchdog's thread.
 
     Ancestors in which no name matters are not watched: a recursive root above them all would
@@ -63,7 +63,7 @@ class NativeObserver(FileSystemEventHandler):
         """Leave the root as it is: it may serve other directories, and costs nothing."""
 
     def stop(self) -> None:
-        """End its thread, and wait for that."""
+        """End the observer's thread, and wait for its end."""
         self._observer.stop()
         self._observer.join()
 
@@ -72,7 +72,7 @@ class NativeObserver(FileSystemEventHandler):
         if event.event_type in READS:
             return
         if event.is_directory and event.event_type == EVENT_TYPE_MODIFIED:
-            return  # an entry of it changed, and that has an event of its own
+            return  # one of its entries changed, and has an event itself
         for path in {os.fsdecode(event.src_path), os.fsdecode(event.dest_path)} - {""}:
             directory, name = os.path.split(path)
             names = self._entries.get(directory, ())

@@ -35,9 +35,9 @@ REMEDIES = {
 class ObserverSet:
     """Watches directories, by events or by polling.
 
-    *entries* may change at any time; after a change, call `add_watch` again. *check_time* is in
-    seconds. With *poll*, events are not tried. If *reports_all*, events of names that do not
-    matter are reported, too, where that costs nothing.
+    *entries* may change at any time; after a change, the owner calls `add_watch` again.
+    *check_time* is in seconds. With *poll*, all directories are polled. If *reports_all*, inotify
+    also reports events of names that do not matter.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class ObserverSet:
         self.mounts: Mounts
 
     def start(self) -> None:
-        """Prepare to watch. It imports watchdog, which takes too long for a loop's thread."""
+        """Prepare to watch. This imports watchdog: it takes too long for the thread of a loop."""
         from . import mounts
 
         self.mounts = mounts.read()
@@ -79,15 +79,15 @@ class ObserverSet:
             return InotifyObserver(
                 self._on_event, self._entries, self._on_death, reports_all=self._reports_all
             )
-        from .native import NativeObserver
+        from .portable import PortableObserver
 
-        return NativeObserver(self._on_event, self._entries)
+        return PortableObserver(self._on_event, self._entries)
 
     def add_watch(self, directory: str) -> None:
         """Watch *directory*, which may have been replaced by another of that name."""
-        if self._is_stopped:  # by another thread, which forks, in the middle of a scan
+        if self._is_stopped:  # another thread forks, and stopped it in the middle of a scan
             return
-        events = self._events  # its thread may die, and reset it, at any moment
+        events = self._events  # its thread may die, and set it to None, at any moment
         if events is None:
             self._poll_directory(directory)
         elif kind := self.mounts.silent(directory):
@@ -129,7 +129,7 @@ class ObserverSet:
                 self._on_event(FileEvent(directory))  # removed since it was found
                 return
             if self._entries.get(directory) == set():
-                return  # an ancestor: only its own removal or renaming goes unnoticed
+                return  # an ancestor: only its removal or renaming goes unnoticed
             self._explain(directory, *_reason(error))
             self._poll_directory(directory)
         else:
@@ -150,7 +150,7 @@ class ObserverSet:
             logger.warning("polling %s every %g s: %s (%s)", what, self._check_time, reason, remedy)
 
     def _on_death(self) -> None:
-        """Poll from now on: the thread of the event observer has died. On that thread."""
+        """Poll from now on. Called by the thread of the event observer, which ends."""
         logger.error("no more file events: polling every %g s from now on", self._check_time)
         self._events = None
         self._on_event(EVENTS_LOST)
