@@ -37,6 +37,36 @@ def test_requests_in_progress_are_answered_by_the_old_workers(app, port, how):
         restart(app, port, 1)
 
 
+# The first process waits for any signal; a child that multiprocessing has forked serves.
+PAUSED = """
+import asyncio, multiprocessing, os, signal, sys
+import tornado.web
+import helper
+
+class Page(tornado.web.RequestHandler):
+    async def get(self):
+        if sleep := float(self.get_argument("sleep", "0")):
+            print("asked", flush=True)
+            await asyncio.sleep(sleep)
+        self.write(f"{helper.VALUE} {os.getpid()}")
+
+def serve():
+    async def main():
+        tornado.web.Application([("/", Page)]).listen(int(sys.argv[1]), "127.0.0.1")
+        await asyncio.Event().wait()
+    asyncio.run(main())
+
+multiprocessing.get_context("fork").Process(target=serve, daemon=True).start()
+signal.pause()
+"""
+
+
+def test_requests_are_answered_while_the_first_process_waits_for_a_signal(app, port):
+    start(app, port, PAUSED)
+    with requests_in_progress(app, port):
+        restart(app, port, 1)
+
+
 def test_an_idle_connection_is_closed_while_others_are_being_answered(app, port):
     start(app, port, TORNADO, "--grace", "600")
     slow, kept = (http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE) for _ in range(2))

@@ -16,6 +16,7 @@ from evreload._common.protocol import (
     Drained,
     DrainTimeNeeded,
     HookExited,
+    RestartedInPlace,
     SocketBound,
     Started,
 )
@@ -123,6 +124,25 @@ def test_a_program_that_is_not_drained_in_time_is_stopped_all_the_same(caplog, h
     assert caplog.messages == [
         "requests in progress, or reload hooks, took over 0.01 s: the program is stopped"
     ]
+
+
+def test_a_restart_in_place_while_the_program_is_drained_does_not_prevent_the_next_run():
+    async def ends():
+        process, shutdown = start(*asking(0.01), answers=False, grace=0.0)
+        task = asyncio.create_task(shutdown.end(process, {}))
+        await process.was_asked.wait()
+        process.note(RestartedInPlace(1))  # it forgets what the previous life has asked for
+        follows = await task
+        process.close()
+        return follows
+
+    assert asyncio.run(ends())
+
+
+def test_a_worker_that_has_ended_is_not_waited_for(caplog):
+    ended = DrainTimeNeeded(2**30, 1e9)  # no process has this ID
+    assert len(requests(Started(), ended)) == 1
+    assert caplog.messages == []
 
 
 # A program that has asked for none

@@ -98,14 +98,14 @@ def test_rules_are_read_again_once_they_are_cleared(tmp_path):
 # - `[[:alpha:]]` is no class; see https://github.com/cpburnz/python-pathspec/pull/128
 # - `[b-a]` matches nothing; for git it is `[b]`.
 # - Two stars that are no step of their own, as in `a**/*`, and more than two, match otherwise.
-# - `a/**/` also matches `a`.
+# - `a/**/` also matches `a`, and `!/` matches all directories.
 # - At the end of a line, a tab is removed. A space is kept after `\\`, and makes `\ ` malformed.
 # - `?` matches a character; for git, it matches a byte.
 
 NAMES = ["a", "b", "ab", "a.b", ".a", "a b", "a ", "#a", "!a", "[a]", "a*", "a\\"]
 PARTS = ["a", "b", "ab", ".", " ", "*", "**/", "/**/", "?", "/", "[ab]", "[a-b]", "[]a]"]
 ESCAPED = ["\\a", "\\*", "\\?", "\\[", "\\ ", "\\\\"]
-LEFT_OUT = re.compile(r"[^/!]\*\*|\*\*[^/]|\*\*/+ *$|\\(\\| ) +$")
+LEFT_OUT = re.compile(r"[^/!]\*\*|\*\*[^/]|\*\*/+ *$|\\(\\| ) +$|^!/+ *$")
 patterns = st.builds(
     lambda start, parts, end: start + "".join(parts) + end,
     st.sampled_from(["", "", "!", "/", "!/", "#", "\\#", "\\!"]),

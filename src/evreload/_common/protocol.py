@@ -367,5 +367,5 @@ class Pipes:
         os.set_blocking(self._input, False)
         try:
             return self._decoder.feed(os.read(self._input, READ_SIZE))
-        except BlockingIOError:  # nothing
+        except (BlockingIOError, ValueError):  # nothing, or a message that was cut off
             return []

@@ -277,7 +277,13 @@ class Reloader:
     def await_takeover(self, parent: int) -> None:
         """In a child of *parent*, watch again only if this process runs the loop."""
         if self._watcher and self._loop:
-            self._loop.await_takeover(parent, self._watcher.reopen)
+            self._loop.await_takeover(parent, self._take_over)
+
+    def _take_over(self) -> None:
+        """Watch in this forked child, which runs the loop. On any thread."""
+        with self._forks.lock:
+            if self._watcher and not self._watcher.is_delivering:
+                self._watcher.reopen()
 
     def _restart_under_command(self) -> None:
         """Restart this process as the command: its workers run the loops, and it runs none."""

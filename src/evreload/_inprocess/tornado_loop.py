@@ -48,7 +48,7 @@ class TornadoLoop:
             is_own_thread = asyncio.get_running_loop() is loop
         except RuntimeError:
             is_own_thread = False
-        if is_own_thread and not loop.is_closed():
+        if is_own_thread:
             # In a signal handler, IOLoop.add_callback would not wake the loop; see
             # https://www.tornadoweb.org/en/stable/ioloop.html#tornado.ioloop.IOLoop.add_callback_from_signal
             loop.call_soon_threadsafe(callback)

@@ -125,13 +125,18 @@ def _refuse(reason: object) -> NoReturn:
 
 
 def _supervise(settings: Settings, first: FirstProcess) -> NoReturn:
+    import contextlib
     import signal
     import time
 
     from .._common.protocol import Release, encode
     from .parent_death import ParentDeathMonitor
 
-    monitor = ParentDeathMonitor()  # before there are threads
+    try:
+        monitor = ParentDeathMonitor()  # before there are threads
+    except OSError as error:
+        first.end()
+        _refuse(f"cannot start the process that ends the program with the command: {error}")
     monitor.protect(first.pid)
     release = Release(
         settings.grace,
@@ -139,7 +144,8 @@ def _supervise(settings: Settings, first: FirstProcess) -> NoReturn:
         keep_sockets=settings.keep_sockets,
         lists_modules=settings.warm,
     )
-    os.write(first.pipes[1], encode(release))
+    with contextlib.suppress(BrokenPipeError):  # it has ended, and SIGCHLD follows
+        os.write(first.pipes[1], encode(release))
     # These signals stay pending until the supervisor handles them.
     handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
     signal.pthread_sigmask(signal.SIG_BLOCK, handled)

@@ -64,7 +64,7 @@ class ProgramProcess:
         self.drain_times: dict[int, float] = {}  # seconds beyond the grace, by process ID
         self.announced_exit = False
         self.hook_exited = False
-        self.restarts_in_place = 0
+        self.has_restarted_in_place = False
         self.was_up = False  # since it started, or last restarted in place
         self._packages = _package_times()
         self._decoder = Decoder()
@@ -194,6 +194,8 @@ class ProgramProcess:
         return self.is_at_end
 
     def _receive(self) -> list[Message]:
+        if self.is_at_end:
+            return []
         try:
             data = os.read(self.input, READ_SIZE)
             messages = self._decoder.feed(data)
@@ -238,7 +240,7 @@ class ProgramProcess:
                 self.hook_exited = True
             case protocol.RestartedInPlace(started_ns):
                 self.started_ns = started_ns
-                self.restarts_in_place += 1
+                self.has_restarted_in_place = True
                 self.announced_exit = False
                 self.bound_at = None
                 self.drain_times.clear()

@@ -55,7 +55,7 @@ class Shutdown:
         self._foreign = foreign_children(os.getpid()) - spared()
         self._awaited: set[int] = set()  # processes that have not answered yet
         self._uncounted: set[int] = set()  # have answered, but cannot count requests
-        self._answered = asyncio.Event()  # set by each answer
+        self._answered = asyncio.Event()  # set by each answer, and by the end of the run
         self._exited = asyncio.Event()
         self._reaped = asyncio.Event()  # set by the end of any process
 
@@ -66,6 +66,7 @@ class Shutdown:
     def on_exit(self) -> None:
         """Note that the run has ended."""
         self._exited.set()
+        self._answered.set()
 
     def on_reaped(self) -> None:
         """Note that some descendant has ended."""
@@ -111,7 +112,8 @@ class Shutdown:
         Each process gets the time that it has asked for. A process that has asked for none answers
         at once, unless it is busy in code that handles no signals.
         """
-        pid, times, grace = process.pid, process.drain_times, self._settings.grace
+        pid, grace = process.pid, self._settings.grace
+        times = dict(process.drain_times)  # a restart in place clears the original
         is_server = process.bound_at is not None and self._stops_accepting
         awaits_signal = waits_for_signal(pid)  # SIGURG would end its wait
         workers = set(times) - {pid} if grace else set()
@@ -122,27 +124,39 @@ class Shutdown:
         asks_program = pid in times or not awaits_signal
         self._awaited = {*workers, *({pid} if asks_program else ())}
         self._uncounted.clear()
-        if not self._ask(process, changes, workers):
-            self._awaited.clear()
+        timed = self._awaited & times.keys()
+        asked = set(self._awaited)
+        if not timed:
+            asked |= self._others(process)
+        if not self._ask(process, changes, asked):
             return
-        if times:
-            await self._await_answers(times, grace + max(times.values()))
-            if process.is_running and self._awaited:
+        if not timed:
+            process.advance(Event.STOP)  # it may end at once, because of the request
+        else:
+            seconds = grace + max(times[one] for one in timed)
+            await self._await_answers(timed, seconds)
+            if process.is_running and self._awaited & timed:
                 logger.warning(
                     "requests in progress, or reload hooks, took over %g s: the program is stopped",
-                    grace + max(times.values()),
+                    seconds,
                 )
+                self._uncounted |= self._awaited
                 self._awaited = {pid}
-                self._uncounted.add(pid)
                 # A second request means: without any further delay.
-                self._ask(process, changes, set())
-        await self._await_answers({pid: 0}, ANSWER_TIME if is_server else EXIT_GRACE)
-        counts_all = bool(times) and not self._uncounted & times.keys()
+                self._ask(process, changes, {pid, *workers})
+        await self._await_answers({pid}, ANSWER_TIME if is_server else EXIT_GRACE)
+        counts_all = bool(timed) and not self._uncounted & timed
         if is_server and not counts_all:
+            # Only now: until then, processes that cannot count their requests go on serving.
+            send(self._others(process) - asked, signal.SIGURG)
             await _wait_for(self._exited, time.monotonic() + LAST_REQUEST_TIME)
         self._awaited.clear()
 
-    def _ask(self, process: ProgramProcess, changes: Changes, workers: set[int]) -> bool:
+    def _others(self, process: ProgramProcess) -> set[int]:
+        """Return all processes that stop accepting: the next run takes their connections."""
+        return set(tree(process.pid)) if self._stops_accepting else {process.pid}
+
+    def _ask(self, process: ProgramProcess, changes: Changes, asked: set[int]) -> bool:
         """Send the request to drain; return False if the program does not receive it."""
         try:
             process.drain(
@@ -151,15 +165,14 @@ class Shutdown:
                 stop_accepting=self._stops_accepting,
             )
         except OSError:  # the program has closed the pipe, or ends
+            self._awaited.clear()
             if process.pid in process.drain_times:
                 logger.warning(
                     "the program has closed evreload's pipe: its reload hooks do not run, and its "
                     "requests in progress are not waited for"
                 )
             return False
-        # SIGURG does nothing to a process that does not handle it.
-        asked = tree(process.pid) if self._stops_accepting else [process.pid, *workers]
-        send(asked, signal.SIGURG)
+        send(asked, signal.SIGURG)  # it does nothing to a process that does not handle it
         return True
 
     async def _await_answers(self, pids: Collection[int], seconds: float) -> None:
@@ -167,19 +180,8 @@ class Shutdown:
         deadline = time.monotonic() + seconds
         while self._awaited.intersection(pids) and not self._exited.is_set():
             self._answered.clear()
-            answered, exited = (asyncio.ensure_future(one.wait()) for one in self._events())
-            done, pending = await asyncio.wait(
-                (answered, exited),
-                timeout=max(0, deadline - time.monotonic()),
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            for wait in pending:
-                wait.cancel()
-            if not done:
+            if not await _wait_for(self._answered, deadline):
                 return
-
-    def _events(self) -> tuple[asyncio.Event, asyncio.Event]:
-        return self._answered, self._exited
 
     # Stop
 

@@ -21,7 +21,7 @@ from .._common.filestat import changed_since
 from .._common.log import STILL_RUNNING, WAITING, name_some, shorten
 from .._common.own_writes import OwnWrites
 from .._common.run_info import RunInfo
-from .._common.source import delete_bytecode, is_source, source_file
+from .._common.source import delete_bytecode, is_source
 from .._settings import Settings
 from .._watch.listener import Changes, WatchRequest
 from .._watch.owner_loop import AsyncioLoop
@@ -183,11 +183,11 @@ class Supervisor:
             process.note(message)
             match message:
                 case protocol.FileRead(path, read_ns):
-                    requests.add(WatchRequest(source_file(path), read_ns))
+                    requests.add(WatchRequest(path, read_ns))
                 case protocol.WatchRequested(path, read_ns):
                     requests.add(WatchRequest(path, read_ns, is_explicit=True))
                 case protocol.FailedIn(path):
-                    requests.add(WatchRequest(source_file(path), process.started_ns))
+                    requests.add(WatchRequest(path, process.started_ns))
                 case protocol.ModulesListed():
                     if not self._end.done():
                         self._spare.learn()
@@ -280,7 +280,7 @@ class Supervisor:
             self._finish(INTERRUPTED)
         elif process.status == 0 and self._settings.until_success:
             self._finish(0)
-        elif process.status == 0 and process.restarts_in_place and not process.announced_exit:
+        elif process.status == 0 and process.has_restarted_in_place and not process.announced_exit:
             # It restarted in place, then ended by os._exit. The wrapper of tornado.autoreload runs
             # the program in its own process, where that would end the wrapper, too.
             self._finish(0)

@@ -45,14 +45,14 @@ class EventQueue(Generic[T]):
         *is_event*: an observer's thread reports it. If the loop does not run, another one that
         does is searched for.
         """
+        if is_event:  # before the item is put: `_drain` resets since when events wait
+            self._loop.on_event()
         self._items.put(item)
         if not self._has_pending_callback:
             self._has_pending_callback = True
             self._loop.add_callback(self._drain)
-        if is_event:
-            self._loop.on_event()
-            if self._is_open:
-                self._loop.ensure_running(self._drain)
+        if is_event and self._is_open:
+            self._loop.ensure_running(self._drain)
 
     def open(self) -> None:
         """Deliver from now on, also what was put before."""

@@ -42,7 +42,7 @@ class WatchListener(Protocol):
         """Act on the beginning of deliveries: the loop runs. Called once, before the first one."""
 
     def may_continue(self) -> bool:
-        """Whether to go on watching in this process."""
+        """Whether to go on watching in this process; if not, the watcher stops."""
 
     def new_requests(self) -> Iterable[WatchRequest]:
         """Return further requests; called when the event queue delivers requests."""

@@ -13,7 +13,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -140,7 +140,7 @@ class WatchedFiles:
 
     # Events
 
-    def handle(self, items: Iterable[FileEvent | WatchRequest]) -> None:
+    def handle(self, items: Collection[FileEvent | WatchRequest]) -> None:
         """Handle what the event queue delivers."""
         with self._lock:
             for item in items:

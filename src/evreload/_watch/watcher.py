@@ -107,6 +107,11 @@ class FileWatcher:
         if not self._is_stopped and not is_scanning:
             self._queue.open()
 
+    @property
+    def is_delivering(self) -> bool:
+        """Whether events and requests are handled as they come."""
+        return self._queue.is_open
+
     def await_first_scan(self) -> None:
         """Wait a limited time for the end of the first scan. The caller must not hold the lock."""
         thread = self._scan_thread
@@ -154,7 +159,7 @@ class FileWatcher:
 
     def request_now(self, requests: Iterable[WatchRequest]) -> None:
         """Watch what *requests* say, too. On the loop's thread."""
-        if self._files:
+        if self._files and not self._is_stopped:
             self._files.handle(self._prepared_all(requests))
 
     def begin_run(
@@ -185,7 +190,7 @@ class FileWatcher:
         """Look at *paths* as if there were events of them."""
         from .observers.base import FileEvent
 
-        if self._files:
+        if self._files and not self._is_stopped:
             self._files.handle(list(map(FileEvent, paths)))
 
     def announce(self) -> None:
@@ -202,8 +207,11 @@ class FileWatcher:
 
     def _on_items(self, items: set[FileEvent | WatchRequest]) -> None:
         """Handle what was put into the queue."""
-        if not self._is_stopped and not self._listener.may_continue():
+        if self._is_stopped:
+            return
+        if not self._listener.may_continue():
             self.stop()
+            return
         with self._lock:
             if self._is_stopped:
                 return
@@ -212,12 +220,12 @@ class FileWatcher:
                 self._listener.on_watching()
             requests = [item for item in items if isinstance(item, WatchRequest)]
             events = items.difference(requests)
-            for request in requests[MAX_REQUESTS:]:
-                self._queue.put(request)
-            if requests and len(requests) <= MAX_REQUESTS:
-                requests += self._listener.new_requests()
-            else:
+            if len(requests) > MAX_REQUESTS:
+                for request in requests[MAX_REQUESTS:]:
+                    self._queue.put(request)
                 del requests[MAX_REQUESTS:]
+            elif requests:
+                requests += self._listener.new_requests()
             if self._files:
                 self._files.handle([*events, *self._prepared_all(requests)])
 
