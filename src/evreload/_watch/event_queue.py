@@ -45,20 +45,20 @@ class EventQueue(Generic[T]):
         *is_event*: an observer's thread reports it. If the loop does not run, another one that
         does is searched for.
         """
-        if is_event:  # before the item is put: `_drain` resets since when events wait
+        if is_event:  # before the item is put: `_deliver_items` resets since when events wait
             self._loop.on_event()
         self._items.put(item)
         if not self._has_pending_callback:
             self._has_pending_callback = True
-            self._loop.add_callback(self._drain)
+            self._loop.add_callback(self._deliver_items)
         if is_event and self._is_open:
-            self._loop.ensure_running(self._drain)
+            self._loop.ensure_running(self._deliver_items)
 
     def open(self) -> None:
         """Deliver from now on, also what was put before."""
         self._is_open = True
-        self._loop.add_callback(self._drain)
-        self._loop.ensure_running(self._drain)
+        self._loop.add_callback(self._deliver_items)
+        self._loop.ensure_running(self._deliver_items)
 
     def close(self) -> None:
         """Deliver nothing until `open`, and end the thread that searches for a loop."""
@@ -66,7 +66,7 @@ class EventQueue(Generic[T]):
         self._has_pending_callback = True
         self._loop.stop_searching()
 
-    def _drain(self) -> None:
+    def _deliver_items(self) -> None:
         if not self._is_open:
             return
         self._loop.on_callback()
