@@ -37,12 +37,12 @@ MAY_IMPORT = {
 
 # What single modules may import beyond that. Names: only these.
 EXCEPTIONS = {
-    "_program/runner": {PUBLIC: {"evreload"}, "_backend": {"_backend"}},
+    "_program/main_module": {PUBLIC: {"evreload"}, "_backend": {"_backend"}},
     "_program/tornado_compat": {PUBLIC: {"evreload"}},
     "_supervisor/cli": {
         PUBLIC: {"evreload"},
         "_backend": {"_backend"},
-        "_program/runner": {"run_and_wait"},
+        "_program/main_module": {"run_and_wait"},
     },
     "_supervisor/options": {PUBLIC: {"evreload"}},
     "_supervisor/program_process": {"_program/imports": {"CLOCK_TICK_NS"}},

@@ -180,7 +180,9 @@ def test_the_command_ends_the_first_process_if_it_does_not_run_the_program(here,
 
 
 def test_a_first_process_that_has_ended_before_its_release_is_reported(app):
-    app.write("site/sitecustomize.py", "import os, sys\nif 'runner.py' in str(sys.orig_argv): os._exit(3)")
+    app.write(
+        "site/sitecustomize.py", "import os, sys\nif 'runner.py' in str(sys.orig_argv): os._exit(3)"
+    )
     app.write("app.py", "print('ready')")
     app.start("-m", "evreload", "app.py", PYTHONPATH=app.path("site"))
     app.line("program exited with status 3; waiting for a change")

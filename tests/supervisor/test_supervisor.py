@@ -99,6 +99,7 @@ def test_an_error_at_import_is_printed_once_and_its_fix_is_waited_for(app, body,
     assert app.line("exited") == "evreload: program exited with status 1; waiting for a change"
     assert app.count("Traceback") == 1
     assert "runner.py" not in app.output
+    assert "main_module.py" not in app.output
     app.write(mended, "VALUE = 2")
     app.line("ready 2")
 

@@ -235,11 +235,12 @@ def encode(message: Message) -> bytes:
             fields += [str(len(value)), *value]
         else:
             fields.append(str(value))
-    return _with_length(b"".join(_with_length(field.encode(*CODING)) for field in fields))
-
-
-def _with_length(data: bytes) -> bytes:
-    return len(data).to_bytes(LENGTH_SIZE, "big") + data
+    parts = []
+    for field in fields:  # in line, since a program sends hundreds of messages as it starts
+        data = field.encode(*CODING)
+        parts += [len(data).to_bytes(LENGTH_SIZE, "big"), data]
+    body = b"".join(parts)
+    return len(body).to_bytes(LENGTH_SIZE, "big") + body
 
 
 class Decoder:
@@ -252,14 +253,17 @@ class Decoder:
         """Return the messages that *data* completes. Raises ValueError if it is no message."""
         self._rest += data
         messages = []
-        while len(self._rest) >= LENGTH_SIZE:
-            end = LENGTH_SIZE + int.from_bytes(self._rest[:LENGTH_SIZE], "big")
-            if end > MAX_SIZE:
+        begin = 0
+        while len(self._rest) - begin >= LENGTH_SIZE:
+            body = begin + LENGTH_SIZE
+            end = body + int.from_bytes(self._rest[begin:body], "big")
+            if end - begin > MAX_SIZE:
                 raise ValueError("no message is that long")
             if len(self._rest) < end:
                 break
-            messages.append(_decode(self._rest[LENGTH_SIZE:end]))
-            self._rest = self._rest[end:]
+            messages.append(_decode(self._rest[body:end]))
+            begin = end
+        self._rest = self._rest[begin:]
         return messages
 
 

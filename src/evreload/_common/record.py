@@ -28,6 +28,7 @@ class Record:
 
     def __init_subclass__(cls) -> None:
         cls.FIELDS = {**cls.FIELDS, **cls.__annotations__}
+        # mypy refuses an assignment to it.
         type.__setattr__(cls, "__match_args__", tuple(cls.FIELDS))
 
     def __init__(self, *values: Any, **named: Any) -> None:

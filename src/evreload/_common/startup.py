@@ -1,9 +1,11 @@
-"""The state in which this process began, read before the program could change it; and restores it.
+"""Reads the state in which this process began, before the program can change it; and restores it.
+
+The state is the command line, the working directory, the signals, and the offset of standard input.
+`terminal` does the same for the terminal.
 
 Runs in: any process. The thread that imports evreload first reads the state; the main thread
 restores it.
-Owns: what was read. The working directory, the terminal and the signals themselves belong to the
-process as a whole.
+Owns: the values that were read. Only the client changes one, INPUT_OFFSET, when it is released.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import os
 import stat
 import sys
 
-from . import terminal as terminal  # it reads the modes of the terminal on import
+from . import terminal as terminal  # so that it reads the modes of the terminal now, too
 from .command_line import split_command_line
 
 TYPE_CHECKING = False  # `typing` costs 2 ms, and this module is part of `import evreload`

@@ -1,265 +1,29 @@
-"""Runs a program as ``__main__``, as plain Python would, and reports its failure.
+"""The script that each restart executes, by its path: it runs the program by `main_module`.
 
-Each restart executes this file by its path. That works whatever the program does to `sys.path`,
-the environment or the working directory, and under every flag of Python.
+The path works whatever the program does to `sys.path`, the environment or the working directory,
+and under every flag of Python. The script is short, since Python compiles it at each start.
 
 Runs in: the program, in both modes; its workers; and the fork server; on the main thread.
-Owns: `sys.argv`, `sys.path` and ``__main__``, until the program's first line.
+Owns: `sys.argv` and `sys.orig_argv`, until `main_module` has read them.
 """
 
-from __future__ import annotations
-
-import builtins
 import os
 import sys
-from types import ModuleType
-
-TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
-if TYPE_CHECKING:
-    from importlib.abc import Loader
-    from types import CodeType, TracebackType
-    from typing import Any
-
-
-def run(target: list[str]) -> None:
-    """Run *target*, as given to Python: ``-m name …``, ``-c code …`` or ``path …``.
-
-    Raises what the program raises, such as SystemExit.
-    """
-    set_up(target)
-    execute(target)
-
-
-def set_up(target: list[str]) -> None:
-    """Set `sys.argv` and `sys.path` as Python does for *target*."""
-    if target[0] == "-m":
-        sys.argv[:] = ["-m", *target[2:]]
-        _put_first(_directory())
-    elif target[0] == "-c":
-        sys.argv[:] = ["-c", *target[2:]]
-        _put_first("")
-    elif _is_container(target[0]):
-        sys.argv[:] = target
-        sys.path.insert(0, _absolute(target[0]))
-    else:
-        sys.argv[:] = target
-        _put_first(os.path.dirname(os.path.realpath(target[0])))
-
-
-def execute(target: list[str]) -> None:
-    """Run *target*, after `set_up`."""
-    if target[0] == "-m":
-        _run_module(target[1], alter_argv=True)
-    elif target[0] == "-c":
-        from importlib.machinery import BuiltinImporter
-
-        main = _new_main()
-        main.__loader__ = BuiltinImporter
-        exec(compile(target[1], "<string>", "exec", dont_inherit=True), main.__dict__)
-    elif _is_container(target[0]):
-        _run_module("__main__", alter_argv=False)
-    else:
-        _run_script(_absolute(target[0]))
-
-
-def _put_first(directory: str | None) -> None:
-    if not sys.flags.safe_path and directory is not None:
-        sys.path.insert(0, directory)
-
-
-def _directory() -> str | None:
-    """Return the working directory, unless it was removed."""
-    try:
-        return os.getcwd()
-    except OSError:
-        return None
-
-
-def _absolute(path: str) -> str:
-    """Return *path* as Python puts it into ``__file__``: not normalised."""
-    return os.path.join(_directory() or "", path)
-
-
-def _is_container(path: str) -> bool:
-    """Whether *path* is a directory or an archive with a program in it."""
-    for hook in sys.path_hooks:
-        try:
-            hook(path)
-        except ImportError:
-            continue
-        return True
-    return False
-
-
-def _new_main() -> ModuleType:
-    """Make a new module ``__main__``, with the attributes that Python gives it, and no others."""
-    main = ModuleType("__main__")
-    main.__dict__["__builtins__"] = builtins
-    if "__annotations__" in globals():  # this depends on the version of Python
-        main.__dict__.update(__annotations__={})
-    sys.modules["__main__"] = main
-    if "__mp_main__" in sys.modules:  # the fork server has imported multiprocessing
-        sys.modules["__mp_main__"] = main
-    return main
-
-
-def _run_module(name: str, *, alter_argv: bool) -> None:
-    import runpy
-
-    _new_main()
-    # `python -m` itself calls this function. No public one gives __main__ the module's own spec:
-    # https://github.com/python/cpython/blob/3.11/Lib/runpy.py
-    runpy._run_module_as_main(name, alter_argv)  # type: ignore[attr-defined]
-
-
-def _run_script(path: str) -> None:
-    main = _new_main()
-    main.__file__ = path
-    if "__cached__" in globals():
-        main.__dict__["__cached__"] = None
-    main.__loader__, code = _load(path)
-    exec(code, main.__dict__)
-
-
-def _load(path: str) -> tuple[Loader, CodeType]:
-    # Not from importlib.machinery, which costs 1 ms to import.
-    from _frozen_importlib_external import SourceFileLoader, SourcelessFileLoader
-
-    if path.endswith(".pyc"):
-        compiled = SourcelessFileLoader("__main__", path)
-        code = compiled.get_code("__main__")
-        assert code is not None
-        return compiled, code
-    source = SourceFileLoader("__main__", path)
-    # Not get_code: it would write bytecode, and Python writes none for scripts.
-    return source, compile(source.get_data(path), path, "exec", dont_inherit=True)
 
 
 def _main() -> None:
     """Run the program that `sys.argv` names; `spawn.runner_command` has made it."""
-    argument, *arguments = sys.argv[1:]
+    role, *arguments = sys.argv[1:]
     sys.orig_argv[:] = arguments
     if not sys.flags.safe_path:
         del sys.path[0]  # this file's directory
-    _import_package()
-    from evreload._common import role as roles
-    from evreload._common import startup
-
-    role = roles.Role.parse(argument)
-    if role.kind == roles.ALONE:
-        _run_alone(startup.TARGET)
-    elif role.kind == roles.PLAIN:
-        run(startup.TARGET)
-    elif role.kind == roles.WORKER:
-        from evreload import _backend
-
-        _backend.become_client(role).handle_signal()
-        run(startup.TARGET)
-    else:
-        _run_supervised(role, startup.TARGET)
-
-
-def run_and_wait(target: list[str], *, until_success: bool) -> None:
-    """Run *target* in this process, then wait for a change, and restart.
-
-    If *until_success*, return instead once it has succeeded.
-    """
-    import evreload
-    from evreload import _backend
-
-    status: object = 0
+    above = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    sys.path.insert(0, above)
     try:
-        run(target)
-    except SystemExit as error:
-        status = error.code
-    except Exception as error:
-        _print_error(error)
-        _backend.wait_after(error)
-    if not (until_success and not status):
-        evreload.wait()
-
-
-def _run_alone(target: list[str]) -> None:
-    """Run *target* again, in the process that evreload.start() restarted."""
-    from evreload import _backend
-
-    _backend.imports()  # here, so that it notes all files
-    try:
-        run(target)
-        return
-    except KeyboardInterrupt:
-        show = sys.excepthook
-        sys.excepthook = lambda kind, error, trace: show(kind, *_without_runner(error))
-        raise  # Python prints it, and ends by the signal
-    except (Exception, SystemExit) as error:
-        backend = _backend.existing()
-        is_started = backend is not None and backend.is_started
-        if isinstance(error, SystemExit) and (not error.code or is_started):
-            raise  # the program ended on purpose
-        _print_error(error)
-        failure = error
-    try:  # not in the handler above: an error here would have the failure as its context
-        _backend.wait_after(failure)
-    except KeyboardInterrupt:
-        sys.exit(130)  # quietly, with the status that a shell gives
-
-
-def _run_supervised(role: Any, target: list[str]) -> None:
-    """Run *target* under the supervisor, which watches its files."""
-    from evreload import _backend
-    from evreload._common.role import FORK_SERVER
-
-    here = _directory()
-    if not sys.flags.safe_path and here and here not in sys.path:
-        sys.path.append(here)  # as tornado.autoreload does, whose tests need it
-    is_forked = role.kind == FORK_SERVER
-    if is_forked:
-        set_up(target)
-        role = _backend.serve_forks(role)  # returns in each program that it forks
-    client = _backend.become_client(role)
-    client.wait_for_release()
-    if target[0] not in ("-m", "-c"):
-        client.report_script(_absolute(target[0]))
-    try:
-        (execute if is_forked else run)(target)
-    except KeyboardInterrupt:
-        sys.exit(130)  # quietly, with the status that a shell gives
-    except SystemExit as error:
-        client.report_failure(error)
-        raise
-    except BaseException as error:
-        client.report_failure(error)
-        _print_error(error)
-        sys.exit(1)
+        from evreload._program import main_module
     finally:
-        client.report_end()
-
-
-def _import_package() -> None:
-    """Import the package that this file belongs to, in whichever directory it is."""
-    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    sys.path.insert(0, os.path.dirname(package))
-    try:
-        import evreload  # noqa: F401
-    finally:
-        sys.path.remove(os.path.dirname(package))
-
-
-def _print_error(error: BaseException) -> None:
-    """Print *error* as Python would, without the frames of this file."""
-    if isinstance(error, SystemExit):
-        if not isinstance(error.code, int):
-            sys.stderr.write(f"{error.code}\n")
-        return
-    sys.excepthook(type(error), *_without_runner(error))
-
-
-def _without_runner(error: BaseException) -> tuple[BaseException, TracebackType | None]:
-    """Return *error*, and its traceback, without the frames of this file."""
-    trace = error.__traceback__
-    while trace and trace.tb_frame.f_code.co_filename == __file__:
-        trace = trace.tb_next
-    return error.with_traceback(trace), trace
+        sys.path.remove(above)
+    main_module.main(role)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ Owns: the first process of the program, until the supervisor takes it over.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # `signal` makes enums of it, for 5 ms
 import os
 import sys
 
@@ -22,8 +23,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
 
+    from .._common.protocol import Message
     from .._settings import Settings
 
+START_LIMIT = 1.0  # seconds that the program may start without being watched
+FIRST_ANSWER_TIME = 0.02  # seconds in which it mostly has answered the first request
+POLL_TIME = 20  # milliseconds between two looks at whether a signal has come
+HANDLED_SIGNALS = {
+    getattr(_signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+    if hasattr(_signal, name)  # Windows lacks some
+}
 MODULE_FLAG = "-m"
 # The letters of the switches. They may be joined, also with another option after them: -qm.
 SWITCH_LETTERS = "".join(
@@ -44,6 +54,34 @@ class FirstProcess:
     def __init__(self, target: list[str]) -> None:
         """Start *target*. Raises OSError."""
         self.pid, self.pipes = spawn.start_with_pipes(lambda pipes: spawn.spawn(target, pipes))
+
+    def release(self, message: Message) -> None:
+        """Let it begin, and wait until it serves, has ended, or has run for `START_LIMIT`.
+
+        Until then the supervisor imports nothing more: it would slow down the program's start.
+        A signal ends the wait.
+        """
+        import select
+        import time
+
+        from .._common.protocol import READ_SIZE, SocketBound, encode
+
+        self.received = b""
+        try:
+            os.write(self.pipes[1], encode(message))
+        except BrokenPipeError:  # it has ended, and SIGCHLD follows
+            return
+        poll = select.poll()
+        poll.register(self.pipes[0], select.POLLIN)
+        end = time.monotonic() + START_LIMIT
+        while time.monotonic() < end and not _signal.sigpending() & HANDLED_SIGNALS:
+            if poll.poll(POLL_TIME):
+                data = os.read(self.pipes[0], READ_SIZE)
+                self.received += data
+                if SocketBound.__name__.encode() in self.received:
+                    end = min(end, time.monotonic() + FIRST_ANSWER_TIME)
+                if not data:
+                    return
 
     def end(self) -> None:
         """End it: the command has refused its arguments, or printed its help."""
@@ -95,8 +133,6 @@ def split_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _start(target: list[str]) -> FirstProcess:
-    import _signal  # type: ignore[import-not-found]  # `signal` makes enums of it, for 5 ms
-
     _backend.disable_imports()
     os.environ.pop(spawn.RUN_INFO_VARIABLE, None)  # it was meant for this process
     os.environ[spawn.SUPERVISOR_VARIABLE] = str(os.getpid())
@@ -125,32 +161,26 @@ def _refuse(reason: object) -> NoReturn:
 
 
 def _supervise(settings: Settings, first: FirstProcess) -> NoReturn:
-    import contextlib
-    import signal
     import time
 
-    from .._common.protocol import Release, encode
+    from .._common.protocol import Release
     from .parent_death import ParentDeathMonitor
 
     try:
-        monitor = ParentDeathMonitor()  # before there are threads
+        monitor = ParentDeathMonitor(first.pid)  # before there are threads
     except OSError as error:
         first.end()
         _refuse(f"cannot start the process that ends the program with the command: {error}")
-    monitor.protect(first.pid)
+    spawn.adopt_orphans()
+    # These signals stay pending until the supervisor handles them.
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, HANDLED_SIGNALS)
     release = Release(
         settings.grace,
         time.time_ns(),
         keep_sockets=settings.keep_sockets,
         lists_modules=settings.warm,
     )
-    with contextlib.suppress(BrokenPipeError):  # it has ended, and SIGCHLD follows
-        os.write(first.pipes[1], encode(release))
-    # These signals stay pending until the supervisor handles them.
-    handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
-    signal.pthread_sigmask(signal.SIG_BLOCK, handled)
-    spawn.adopt_orphans()
-    # The program is starting: meanwhile the supervisor imports what it needs to watch files.
+    first.release(release)
     from .._common import log
     from .program_process import ProgramProcess
     from .supervisor import Supervisor
@@ -159,7 +189,7 @@ def _supervise(settings: Settings, first: FirstProcess) -> NoReturn:
     log.configure(quiet=settings.quiet, verbose=settings.verbose)
     if remedy := reloader_remedy(settings.target):
         log.logger.warning("the program has a reloader of its own, and it is on: %s", remedy)
-    process = ProgramProcess(first.pid, first.pipes)
+    process = ProgramProcess(first.pid, first.pipes, received=first.received)
     process.started_ns = release.started_ns
     sys.exit(Supervisor(settings, process, monitor).run())
 
@@ -168,7 +198,7 @@ def _run_here(settings: Settings) -> NoReturn:
     """Run the program in this process, then wait: Windows cannot pass pipes to a child."""
     import evreload
 
-    from .._program.runner import run_and_wait
+    from .._program.main_module import run_and_wait
 
     evreload.install()
     here = startup.working_directory()

@@ -39,11 +39,16 @@ class ProgramProcess:
     """
 
     def __init__(
-        self, pid: int, pipes: tuple[int, int, int], loaded: Mapping[str, int] = NO_FILES
+        self,
+        pid: int,
+        pipes: tuple[int, int, int],
+        loaded: Mapping[str, int] = NO_FILES,
+        received: bytes = b"",
     ) -> None:
         """Take over the process *pid*, with *pipes* as `spawn.start_with_pipes` returns them.
 
         *loaded* are the files that it has read so far, and when (nanoseconds since the epoch).
+        *received* was read from the pipe already.
         """
         self.pid = pid
         self.input, self._output, service = pipes
@@ -67,8 +72,9 @@ class ProgramProcess:
         self.has_restarted_in_place = False
         self.was_up = False  # since it started, or last restarted in place
         self._packages = _package_times()
+        self._has_warned = False
         self._decoder = Decoder()
-        self._peeked: list[Message] = []
+        self._peeked = self._decode(received)
         # Linux may limit how much the pipes of a user hold.
         self.max_message = min(READ_SIZE, spawn.capacity(self._output)) // 2
 
@@ -198,14 +204,20 @@ class ProgramProcess:
             return []
         try:
             data = os.read(self.input, READ_SIZE)
-            messages = self._decoder.feed(data)
         except BlockingIOError:
             return []
-        except ValueError as error:
-            logger.warning("the program has written into evreload's pipe: %s", error)
-            self.is_at_end = True
-            return []
         self.is_at_end = not data
+        return self._decode(data)
+
+    def _decode(self, data: bytes) -> list[Message]:
+        try:
+            messages = self._decoder.feed(data)
+        except ValueError as error:
+            if not self._has_warned:
+                logger.warning("the program has written into evreload's pipe: %s", error)
+            self._has_warned = True
+            self._decoder = Decoder()  # messages that come later begin anew
+            return []
         for message in messages:
             self._note_write(message)
         return messages

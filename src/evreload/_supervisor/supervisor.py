@@ -96,6 +96,7 @@ class Supervisor:
         self._watcher = FileWatcher(self._settings, self, AsyncioLoop())
         self._watcher.start(self._user_requests(self._process))
         self._attach(self._process)
+        self._messages.read()  # what the command has received before
         self._reap()  # it may have ended already
         status = await self._end
         await self._stop_everything(status)
