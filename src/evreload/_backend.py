@@ -130,9 +130,9 @@ def wait_after(error: BaseException) -> None:
 
 def default_settings() -> Settings:
     """Return the settings of ``start()`` without arguments."""
-    from . import _settings
+    from ._settings import Settings, poll_by_environment
 
-    return _settings.from_start(check_time=500, debounce=5, poll=None, ignore=(), grace=1)
+    return Settings(poll=bool(poll_by_environment()))
 
 
 def is_off() -> bool:

@@ -147,8 +147,8 @@ def test_after_an_error_in_the_polling_thread_polling_goes_on(app, mode):
 
 
 def as_unprivileged_user(directory):
-    """Return a prefix that runs a command as a user to whom *directory*'s permissions apply."""
-    return in_a_namespace("-U") if os.access(directory, os.R_OK) else ()  # root ignores them
+    """Return a prefix that makes the permissions of *directory* apply: root ignores them."""
+    return in_a_namespace("-U") if os.access(directory, os.R_OK) else ()
 
 
 @MODES

@@ -15,6 +15,7 @@ from support.deadline import DEADLINE
 from support.programs import MODES
 from support.server_programs import (
     IN_PLACE,
+    PAGE,
     TORNADO,
     WORKERS,
     await_value,
@@ -43,12 +44,7 @@ import asyncio, multiprocessing, os, signal, sys
 import tornado.web
 import helper
 
-class Page(tornado.web.RequestHandler):
-    async def get(self):
-        if sleep := float(self.get_argument("sleep", "0")):
-            print("asked", flush=True)
-            await asyncio.sleep(sleep)
-        self.write(f"{helper.VALUE} {os.getpid()}")
+PAGE
 
 def serve():
     async def main():
@@ -58,7 +54,7 @@ def serve():
 
 multiprocessing.get_context("fork").Process(target=serve, daemon=True).start()
 signal.pause()
-"""
+""".replace("PAGE\n", PAGE)
 
 
 def test_requests_are_answered_while_the_first_process_waits_for_a_signal(app, port):

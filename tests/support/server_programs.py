@@ -11,17 +11,22 @@ import pytest
 
 from support.deadline import DEADLINE
 
-TORNADO = """
-import asyncio, os, sys
-import tornado.web
-import helper
-
+# Answers at once, or after so many seconds, which it says.
+PAGE = """\
 class Page(tornado.web.RequestHandler):
     async def get(self):
         if sleep := float(self.get_argument("sleep", "0")):
             print("asked", flush=True)
             await asyncio.sleep(sleep)
         self.write(f"{helper.VALUE} {os.getpid()}")
+"""
+
+TORNADO = """
+import asyncio, os, sys
+import tornado.web
+import helper
+
+PAGE
 
 class Events(tornado.web.RequestHandler):
     async def get(self):
@@ -36,7 +41,7 @@ async def main():
     await asyncio.Event().wait()
 
 asyncio.run(main())
-"""
+""".replace("PAGE\n", PAGE)
 
 
 ASYNCIO = """
@@ -82,12 +87,7 @@ import asyncio, os, sys
 import tornado.httpserver, tornado.netutil, tornado.process, tornado.web
 import helper
 
-class Page(tornado.web.RequestHandler):
-    async def get(self):
-        if sleep := float(self.get_argument("sleep", "0")):
-            print("asked", flush=True)
-            await asyncio.sleep(sleep)
-        self.write(f"{helper.VALUE} {os.getpid()}")
+PAGE
 
 if sys.argv[2] == "shared":
     sockets = tornado.netutil.bind_sockets(int(sys.argv[1]), "127.0.0.1")
@@ -101,7 +101,7 @@ async def main():
     await asyncio.Event().wait()
 
 asyncio.run(main())
-"""
+""".replace("PAGE\n", PAGE)
 
 
 IN_PLACE = """
@@ -111,12 +111,7 @@ import evreload
 import tornado.httpserver, tornado.web
 import helper
 
-class Page(tornado.web.RequestHandler):
-    async def get(self):
-        if sleep := float(self.get_argument("sleep", "0")):
-            print("asked", flush=True)
-            await asyncio.sleep(sleep)
-        self.write(f"{helper.VALUE} {os.getpid()}")
+PAGE
 
 async def main():
     server = tornado.httpserver.HTTPServer(tornado.web.Application([("/", Page)]))
@@ -125,7 +120,7 @@ async def main():
     await asyncio.Event().wait()
 
 asyncio.run(main())
-"""
+""".replace("PAGE\n", PAGE)
 
 
 def ask(port, path="/", timeout=DEADLINE):
