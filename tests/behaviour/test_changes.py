@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from evreload._common.run_info import MAX_TRIES
 from support.files import await_tick, git, replace
 from support.programs import MODES, assert_no_other_change, await_restart, runner
 
@@ -523,11 +524,67 @@ def test_an_edit_back_and_forth_before_the_first_scan_restarts(app, run):
 
 def test_a_program_that_writes_the_same_source_at_each_start_restarts_once(app, run):
     app.write("generated.py", "VALUE = 22")
-    run("import generated; open('generated.py', 'w').write('VALUE = 1')", "generated.VALUE")
+    run(
+        "import generated; open('generated.py', 'w').write('VALUE = 1')",
+        "generated.VALUE",
+        await_watching=False,
+    )
     await_restart(app, "generated.py")
     assert_no_other_change(app)
     os.utime(app.path("generated.py"))
     await_restart(app, "generated.py")
+
+
+@MODES
+def test_source_that_a_process_generates_at_each_start_causes_no_restart(app, mode):
+    """A generator that is no Python makes no audit event; the program runs what it has written."""
+    body = """
+import subprocess
+subprocess.run(["sh", "-c", "echo VALUE = 1 > generated.py"], check=True)
+import generated
+"""
+    run = runner(app, mode=mode)
+    run(body, "generated.VALUE")
+    assert_no_other_change(app)
+    assert_no_other_change(app)
+    assert app.count("restarting server") == 2
+
+
+@pytest.mark.parametrize("poll", [False, True])
+@MODES
+def test_a_database_that_a_program_changes_at_each_start_stops_restarts(app, mode, poll):
+    body = """
+import sqlite3, time
+evreload.watch("state.db")
+time.sleep(0.02)  # longer than a tick of the clock of file times
+with sqlite3.connect("state.db") as database:
+    database.execute("create table if not exists starts (at real)")
+    database.execute("insert into starts values (julianday())")
+database.close()
+"""
+    run = runner(app, mode=mode, poll=poll)
+    run(body, "1", await_watching=False)
+    app.line("state.db is different after each start")
+    assert 1 <= app.count("restarting server") <= 5
+    assert_no_other_change(app)
+
+
+@MODES
+def test_no_edit_is_lost_however_many_come_as_the_program_starts(app, mode):
+    body = """
+import subprocess, time
+subprocess.run(["true"], check=True)
+import helper
+print("imported", helper.VALUE, flush=True)
+time.sleep(0.5)  # for the edit
+"""
+    app.write("helper.py", "VALUE = 0")
+    runner(app, mode=mode)(body, "helper.VALUE", await_watching=False)
+    for value in range(MAX_TRIES + 1):
+        app.line(f"imported {value}")
+        app.write("helper.py", f"VALUE = {value + 1}")
+    app.line("is different after each start")
+    app.line(f"ready {MAX_TRIES + 1}")
 
 
 def test_a_program_that_writes_new_source_at_each_start_stops_restarting(app, run):

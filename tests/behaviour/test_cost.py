@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from evreload._common.own_writes import OwnWrites
+from evreload._common.run_info import RunInfo
 from evreload._watch.listener import Changes, WatchRequest
 from evreload._watch.watched_files import WatchedFiles
 from support.files import write_modules
@@ -345,5 +346,6 @@ class IdleListener:
     def own_writes(self) -> OwnWrites:
         return OwnWrites()
 
-    def is_excused(self, path: str, *, may_be_own: bool) -> bool:
-        return False
+    @property
+    def run_info(self) -> RunInfo:
+        return RunInfo(0, (), 0, {})

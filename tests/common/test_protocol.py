@@ -152,7 +152,7 @@ def test_a_message_that_lacks_its_end_is_refused(message, data):
         ([b"FileRead", b"/a", b"one", b""], "invalid literal for int"),
         ([b"FileRead", b"/\xff", b"1", b""], "codec can't decode"),
         ([b"FileRead", b"/a", b"1", b"", b"another"], "FileRead has a field too many"),
-        ([b"SocketBound", b"soon"], "could not convert string to float"),
+        ([b"ServerListening", b"soon"], "could not convert string to float"),
         ([b"Drained", b"1", b"maybe", b"0"], "'maybe' is no bool"),
         ([b"Drained", b"1", b"True", b"2", b"one client"], "Drained lacks a field"),
         ([b"Drained", b"1", b"True", b"1" * 100, b"one client"], "Drained lacks a field"),
@@ -267,4 +267,4 @@ def test_the_socket_for_sockets_is_the_third_number_and_can_be_closed(ends):
 
 def test_a_time_survives_to_the_last_digit():
     at = math.nextafter(1 / 3, 1)
-    assert Decoder().feed(encode(protocol.SocketBound(at))) == [protocol.SocketBound(at)]
+    assert Decoder().feed(encode(protocol.ServerListening(at))) == [protocol.ServerListening(at)]

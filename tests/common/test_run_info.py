@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
-import logging
 
 import pytest
 
-from evreload._common.run_info import MAX_PATHS, MAX_TRIES, RunInfo, _content_hash
+from evreload._common.run_info import (
+    MAX_PATHS,
+    MAX_TRIES,
+    PAUSE,
+    PAUSE_FACTOR,
+    RunInfo,
+    Tries,
+    _content_hash,
+)
 from evreload._common.spawn import RUN_INFO_VARIABLE
 
 FIRST = RunInfo(0, (), 0, {})
@@ -45,7 +52,7 @@ def test_the_supervisor_knows_the_same_as_the_next_run(monkeypatch, file):
     for one in (known, received):
         assert (one.generation, one.changed, one.started_ns) == (1, frozenset([str(file)]), 42)
         assert one.watched == ("/a",)
-        assert one.is_excused(str(file), may_be_own=True)
+        assert one.delay(str(file), may_be_own=True, is_soon=True) is None
 
 
 def test_what_was_passed_to_another_process_does_not_count(monkeypatch, file):
@@ -69,9 +76,9 @@ def test_unusual_names_survive(monkeypatch):
 
 def test_what_is_passed_fits_into_the_environment():
     long = [f"/{'directory/' * 100}{'ü' * 200}{n}" for n in range(5000)]
-    run = RunInfo(0, (), 0, {path: [""] * MAX_TRIES for path in long})
+    run = RunInfo(0, (), 0, {path: Tries(MAX_TRIES, ("", "")) for path in long})
     for path in long:
-        assert run.is_excused(path, may_be_own=True)
+        assert run.delay(path, may_be_own=True, is_soon=True) is None
     passed = passed_by(run, long)
     assert len(passed) < 128 * 1024
     assert 0 < len(json.loads(passed)["changed"]) <= MAX_PATHS
@@ -110,52 +117,77 @@ def test_a_hash_is_that_of_the_content(file):
     assert _content_hash(str(file.with_name("missing"))) == ""
 
 
-def test_a_file_with_the_content_the_run_was_started_for_is_excused(monkeypatch, file):
-    second = following(monkeypatch, FIRST, [file])
-    assert second.is_excused(str(file), may_be_own=True)
+def delay(run, file, *, may_be_own=False, is_soon=True):
+    return run.delay(str(file), may_be_own=may_be_own, is_soon=is_soon)
+
+
+def test_there_is_no_restart_for_the_content_the_run_was_started_for(monkeypatch, file):
+    run = following(monkeypatch, FIRST, [file])
+    assert delay(run, file, may_be_own=True) is None
     file.write_text("2")
-    assert not second.is_excused(str(file), may_be_own=True)
+    assert delay(run, file, may_be_own=True) == 0
 
 
-def test_a_file_that_differs_at_each_start_is_excused_in_the_end(monkeypatch, file, caplog):
+@pytest.mark.parametrize("is_soon", [False, True])
+def test_for_a_content_of_unknown_origin_there_are_two_restarts(monkeypatch, file, is_soon):
     run = following(monkeypatch, FIRST, [file])
-    for tries in range(1, MAX_TRIES):
-        file.write_text(f"try {tries}")
-        assert not run.is_excused(str(file), may_be_own=True)
-        run = following(monkeypatch, run, [file])
-    file.write_text("once more")
-    with caplog.at_level(logging.WARNING, "evreload"):
-        assert run.is_excused(str(file), may_be_own=True)
-    assert "different after each start" in caplog.text
-    # It stays excused when the program is restarted for another file.
-    run = following(monkeypatch, run, [])
-    file.write_text("and again")
-    assert run.is_excused(str(file), may_be_own=True)
+    assert delay(run, file, is_soon=is_soon) == 0
+    run = following(monkeypatch, run, [file])
+    assert delay(run, file, is_soon=is_soon) is None
 
 
-def test_an_excused_file_stays_so_in_a_run_that_another_change_of_it_led_to(monkeypatch, file):
+def test_a_process_of_the_program_may_write_the_same_again_later(monkeypatch, file):
     run = following(monkeypatch, FIRST, [file])
-    for tries in range(MAX_TRIES):
-        file.write_text(f"try {tries}")
-        excused = run.is_excused(str(file), may_be_own=True)
-        run = following(monkeypatch, run, [file])
-    assert excused
-    file.write_text("as the program ended, and again as it started")
-    assert run.is_excused(str(file), may_be_own=True)
+    assert delay(run, file, may_be_own=True, is_soon=False) == 0
 
 
-def test_changes_that_the_program_did_not_make_are_never_excused_for_their_number(
-    monkeypatch, file
+@pytest.mark.parametrize("may_be_own", [False, True])
+def test_restarts_for_a_file_that_differs_after_each_start_wait_longer_and_longer(
+    monkeypatch, file, may_be_own
 ):
     run = FIRST
-    for n in range(3 * MAX_TRIES):
-        file.write_text(f"save {n}")
-        assert not run.is_excused(str(file), may_be_own=False)
+    waits = []
+    for number in range(MAX_TRIES + 3):
+        file.write_text(f"try {number}")
+        waits.append(delay(run, file, may_be_own=may_be_own))
         run = following(monkeypatch, run, [file])
+    pauses = [PAUSE, PAUSE * PAUSE_FACTOR, PAUSE * PAUSE_FACTOR**2]
+    assert waits == [0] * MAX_TRIES + pauses
 
 
-def test_a_change_that_the_program_did_not_make_is_excused_the_second_time(monkeypatch, file):
-    second = following(monkeypatch, FIRST, [file])
-    assert not second.is_excused(str(file), may_be_own=False)
-    third = following(monkeypatch, second, [file])
-    assert third.is_excused(str(file), may_be_own=False)
+def write_at_starts(monkeypatch, file, count):
+    """Return the run after *count* runs as each of which started the file changed."""
+    run = FIRST
+    for number in range(count):
+        file.write_text(f"try {number}")
+        delay(run, file)
+        run = following(monkeypatch, run, [file])
+    file.write_text("once more")
+    return run
+
+
+def test_a_restart_for_another_file_does_not_end_the_row(monkeypatch, file):
+    run = write_at_starts(monkeypatch, file, MAX_TRIES)
+    assert delay(run, file) == PAUSE
+    run = following(monkeypatch, run, [])
+    file.write_text("and again")
+    assert delay(run, file) == PAUSE
+
+
+def test_a_run_without_a_change_at_its_start_ends_the_row(monkeypatch, file):
+    run = write_at_starts(monkeypatch, file, MAX_TRIES)
+    run = following(monkeypatch, run, [])
+    assert delay(run, file) == 0
+
+
+def test_a_later_change_ends_the_row(monkeypatch, file):
+    for end in (
+        lambda run: delay(run, file, is_soon=False),
+        lambda run: run.forget_tries(str(file)),
+    ):
+        run = write_at_starts(monkeypatch, file, MAX_TRIES)
+        assert delay(run, file) == PAUSE
+        end(run)
+        run = following(monkeypatch, run, [file])
+        file.write_text("at the next start")
+        assert delay(run, file) == 0

@@ -347,7 +347,7 @@ def test_nothing_is_sent_to_another_file_with_the_number_of_the_closed_socket():
     supervisor_end, program_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     other, their_other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     number = program_end.detach()
-    interceptor = SocketInterceptor(number, lambda: None, may_claim=True)
+    interceptor = SocketInterceptor(number, lambda: None, lambda: None, may_claim=True)
     with supervisor_end, other, their_other, interceptor._service, socket.socket() as listener:
         os.dup2(their_other.fileno(), number)
         interceptor.bind(listener, ("127.0.0.1", free_port()))
@@ -359,7 +359,9 @@ def test_nothing_is_sent_to_another_file_with_the_number_of_the_closed_socket():
 def interceptor():
     """Return an interceptor whose supervisor keeps nothing."""
     supervisor_end, program_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    interceptor = SocketInterceptor(program_end.detach(), lambda: None, may_claim=False)
+    interceptor = SocketInterceptor(
+        program_end.detach(), lambda: None, lambda: None, may_claim=False
+    )
     with supervisor_end, interceptor._service:
         yield interceptor
 
@@ -443,7 +445,9 @@ def test_a_socket_that_is_not_kept_is_really_shut_down(interceptor, listener):
 def test_an_address_bound_as_port_0_is_not_kept():
     """A server of HTTP/3 binds one address for TCP and for UDP: its TCP socket is kept."""
     supervisor_end, program_end = socket.socketpair()
-    interceptor = SocketInterceptor(program_end.detach(), lambda: None, may_claim=False)
+    interceptor = SocketInterceptor(
+        program_end.detach(), lambda: None, lambda: None, may_claim=False
+    )
     udp = socket.socket(type=socket.SOCK_DGRAM)
     with supervisor_end, interceptor._service, udp, socket.socket() as free, socket.socket() as tcp:
         at_both = ("127.0.0.1", free_port())

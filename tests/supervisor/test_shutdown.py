@@ -17,7 +17,7 @@ from evreload._common.protocol import (
     DrainTimeNeeded,
     HookExited,
     RestartedInPlace,
-    SocketBound,
+    ServerListening,
     Started,
 )
 from evreload._settings import Settings
@@ -147,7 +147,7 @@ def test_a_worker_that_has_ended_is_not_waited_for(caplog):
 
 # A program that has asked for none
 
-BOUND = SocketBound(0.0)
+LISTENING = ServerListening(0.0)
 
 
 def requests(*messages, has_exited=False, **options):
@@ -164,14 +164,14 @@ def requests(*messages, has_exited=False, **options):
     return asyncio.run(ends())
 
 
-@pytest.mark.parametrize("messages", [(Started(),), (Started(), BOUND)], ids=["", "server"])
+@pytest.mark.parametrize("messages", [(Started(),), (Started(), LISTENING)], ids=["", "server"])
 def test_a_program_is_drained_before_it_is_stopped(messages):
     assert requests(*messages) == [Drain(1.0, stop_accepting=True)]
 
 
 @pytest.mark.parametrize("options", [{"grace": 0.0}, {"keep_sockets": False}])
 def test_a_program_may_accept_connections_until_it_is_stopped_if_no_run_takes_them(options):
-    (request,) = requests(Started(), BOUND, **options)
+    (request,) = requests(Started(), LISTENING, **options)
     assert not request.stop_accepting
 
 
@@ -183,11 +183,11 @@ def test_an_answer_is_not_awaited_for_long(monkeypatch):
     monkeypatch.setattr(shutdown_module, "EXIT_GRACE", 0.01)  # if it is no matter of connections
     monkeypatch.setattr(shutdown_module, "ANSWER_TIME", 1e9)
     assert len(requests(Started(), answers=False)) == 1
-    assert len(requests(Started(), BOUND, answers=False, grace=0.0)) == 1
+    assert len(requests(Started(), LISTENING, answers=False, grace=0.0)) == 1
 
 
 def test_a_program_that_waits_for_a_signal_gets_only_the_stop_signal(monkeypatch):
     """Any other signal would end `signal.pause`. A server is drained even so."""
     monkeypatch.setattr(shutdown_module, "waits_for_signal", lambda pid: True)
     assert requests(Started()) == []
-    assert requests(Started(), BOUND) == [Drain(1.0, stop_accepting=True)]
+    assert requests(Started(), LISTENING) == [Drain(1.0, stop_accepting=True)]

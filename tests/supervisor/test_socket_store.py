@@ -70,6 +70,43 @@ def test_a_socket_is_kept_for_a_program_that_binds_late(app, port, bound_first):
         assert client.recv(1) == b"1"
 
 
+LATER = """
+import socket, sys, time
+import helper
+
+metrics, port = map(int, sys.argv[1:])
+for family, address in ((socket.AF_INET6, ("::1", 0)), (socket.AF_INET, ("127.0.0.1", 0))):
+    with socket.socket(family) as probe:
+        probe.bind(address)
+if metrics:
+    other = socket.create_server(("127.0.0.1", metrics))
+print("began", helper.VALUE, flush=True)
+time.sleep(2.5)  # longer than the supervisor waits before it takes the program for up
+print("loaded", helper.VALUE, flush=True)
+with socket.create_server(("127.0.0.1", port)) as sock:
+    while True:
+        client = sock.accept()[0]
+        client.sendall(f"{helper.VALUE}".encode())
+        client.close()
+"""
+
+
+@pytest.mark.parametrize("has_metrics", [False, True])
+def test_a_socket_is_kept_until_the_program_has_had_as_long_as_before(app, port, has_metrics):
+    app.write("helper.py", "VALUE = 0")
+    app.write("app.py", LATER)
+    app.start("-m", "evreload", "app.py", str(free_port() if has_metrics else 0), str(port))
+    app.line("loaded 0")
+    until(lambda: is_open(port), "accepted")
+    app.write("helper.py", "VALUE = 1")
+    app.line("began 1")
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        assert client.recv(1) == b"1"
+    if not has_metrics:  # what it has bound before does not listen
+        app.await_lines("serving again")
+        assert app.output.index("loaded 1") < app.output.index("serving again")
+
+
 def test_an_address_is_closed_if_the_program_binds_port_0_instead(app, port):
     app.write("helper.py", f"VALUE = {port}")
     app.write(

@@ -14,15 +14,32 @@ from pathlib import Path
 import pytest
 
 from evreload._common.own_writes import OwnWrites
+from evreload._common.run_info import RunInfo
 from evreload._watch import debounce as debouncing
 from evreload._watch import git_lock, watched_files
 from evreload._watch.ignore import IgnoreRule
 from evreload._watch.listener import Changes, WatchRequest
 from evreload._watch.observers.base import EVENTS_LOST, FileEvent
+from evreload._watch.startup_changes import NS
 from evreload._watch.watched_files import WatchedFiles
 from support.deadline import DEADLINE
 from support.files import await_tick
 from support.observers import SilentObservers
+
+
+class FakeRunInfo(RunInfo):
+    """Delays restarts as the test says, and notes for which files it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(1, (), 0, {})
+        self.delays: dict[str, float | None] = {}
+        self.asked: list[str] = []
+
+    def delay(self, path: str, *, may_be_own: bool, is_soon: bool) -> float | None:
+        if not is_soon:
+            return 0.0
+        self.asked.append(path)
+        return self.delays.get(path, 0.0)
 
 
 class Listener:
@@ -34,8 +51,9 @@ class Listener:
         self.top = top
         self.connected: list[SilentObservers] = []
         self.writes = OwnWrites()
-        self.excused: set[str] = set()
-        self.asked: list[str] = []
+        self._run_info = FakeRunInfo()
+        self.delays = self._run_info.delays  # of restarts, by path; None: it has no need
+        self.asked = self._run_info.asked  # the paths for which a delay was asked
         self.seen: set[str] = set()
         self._delivered: asyncio.Queue[Changes] = asyncio.Queue()
         self.files = WatchedFiles(
@@ -63,9 +81,9 @@ class Listener:
     def own_writes(self) -> OwnWrites:
         return self.writes
 
-    def is_excused(self, path: str, *, may_be_own: bool) -> bool:
-        self.asked.append(path)
-        return path in self.excused
+    @property
+    def run_info(self) -> RunInfo:
+        return self._run_info
 
     # What a test does
 
@@ -324,7 +342,7 @@ def test_a_directory_that_existed_is_no_change_though_entries_were_created_in_it
 
 def test_an_excused_file_is_still_watched(run, top):
     async def test(listener):
-        listener.excused.add(listener.path("late"))
+        listener.delays[listener.path("late")] = None
         (top / "late").write_text("1")
         listener.request("late", since_ns=(top / "late").stat().st_ctime_ns)
         listener.report()
@@ -337,24 +355,50 @@ def test_an_excused_file_is_still_watched(run, top):
     run(test)
 
 
-@pytest.mark.parametrize("by_program", [False, True])
-def test_a_save_during_the_start_is_excused_only_if_the_program_may_have_made_it(
-    run, top, by_program
-):
+def test_a_restart_may_wait(run, top):
     async def test(listener):
-        path = listener.path("file")
-        listener.excused.add(path)
-        if by_program:
-            listener.writes.note_written(path)
         listener.files.begin_run({})
         listener.request("cookie", "file", "other")
+        listener.delays[listener.path("file")] = 0.3
         for name in ("file", "other"):
             (top / name).write_text("2")
         listener.report("file", "other")
-        assert await listener.changes() == ({"other"} if by_program else {"file", "other"})
-        assert listener.asked == ([path] if by_program else [])
+        assert await listener.changes() == {"other"}
+        assert await listener.changes() == {"file", "other"}
 
     run(test, debounce=0.05)
+
+
+def test_a_restart_that_waits_is_not_needed_once_another_run_has_begun(run, top):
+    async def test(listener):
+        listener.files.begin_run({})
+        listener.request("cookie", "file")
+        listener.delays[listener.path("file")] = 0.1
+        (top / "file").write_text("2")
+        listener.report("file")
+        await listener.until(lambda: listener.files._startup.is_waiting(listener.path("file")))
+        listener.files.begin_run(listener.files.stale())
+        listener.request("cookie", "file")
+        await asyncio.sleep(0.2)
+
+    run(test)
+
+
+def test_a_change_once_the_program_is_up_does_not_wait(run, top):
+    async def test(listener):
+        listener.files.begin_run({})
+        listener.request("cookie", "file")
+        listener.delays[listener.path("file")] = DEADLINE
+        (top / "file").write_text("2")
+        listener.report("file")
+        await listener.until(lambda: listener.files._startup.is_waiting(listener.path("file")))
+        listener.files.program_is_up(time.time_ns() - NS)
+        listener.delays.clear()
+        (top / "file").write_text("33")
+        listener.report("file")
+        assert await listener.changes() == {"file"}
+
+    run(test)
 
 
 async def begin_two_runs(listener, *requested):
@@ -456,7 +500,7 @@ def test_a_directory_that_a_link_does_not_lead_to_any_more_is_forgotten(run, top
 
 def test_a_file_that_changes_once_more_is_not_excused(run, top):
     async def test(listener):
-        listener.excused.add(listener.path("late"))
+        listener.delays[listener.path("late")] = None
         (top / "late").write_text("1")
         listener.request("late", since_ns=(top / "late").stat().st_ctime_ns)
         listener.report()
@@ -471,7 +515,7 @@ def test_an_older_file_that_is_moved_to_a_path_is_not_excused(run, top):
     """It may have been moved at any time: its own time does not say when."""
 
     async def test(listener):
-        listener.excused.add(listener.path("file"))
+        listener.delays[listener.path("file")] = None
         (top / "file").unlink()
         (top / "file").symlink_to("other")
         listener.files.handle({FileEvent(listener.path("file")), EVENTS_LOST})

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from evreload._common.own_writes import OwnWrites
+from evreload._common.run_info import RunInfo
 from evreload._settings import Settings
 from evreload._watch import watched_files, watcher
 from evreload._watch.listener import Changes, WatchRequest
@@ -53,8 +54,9 @@ class Listener:
     def own_writes(self) -> OwnWrites:
         return OwnWrites()
 
-    def is_excused(self, path: str, *, may_be_own: bool) -> bool:
-        return False
+    @property
+    def run_info(self) -> RunInfo:
+        return RunInfo(0, (), 0, {})
 
     async def watching(self) -> None:
         await asyncio.wait_for(self.is_watching.wait(), DEADLINE)

@@ -272,12 +272,19 @@ class Client:
     # Audit events of sockets
 
     def _on_bind(self, arguments: tuple[Any, ...]) -> None:
-        sock = arguments[0]
+        sock, address = arguments
         if sock.type == SOCK_STREAM and sock.family != AF_UNIX:
-            self._send_bound()
+            self._on_server()
+            # `import urllib3` binds port 0 to find out whether IPv6 works. If sockets are not
+            # intercepted, evreload does not learn when they listen.
+            if address[1] != 0 and not self._drain.interceptor:
+                self._send_listening()
 
-    def _send_bound(self) -> None:
-        self._pipes.send(protocol.SocketBound(time.monotonic()))
+    def _send_listening(self) -> None:
+        self._pipes.send(protocol.ServerListening(time.monotonic()))
+
+    def _on_server(self) -> None:
+        """Prepare to finish requests, and to follow the forks of a server."""
         if "tornado.httpserver" in sys.modules:
             self._drain.need(TIME_FOR_REQUESTS)
             if not self._observes_forks:
@@ -301,7 +308,9 @@ class Client:
             return
         from .._program.kept_sockets import SocketInterceptor
 
-        interceptor = SocketInterceptor(service, self._send_bound, may_claim=not self._is_first_run)
+        interceptor = SocketInterceptor(
+            service, self._on_server, self._send_listening, may_claim=not self._is_first_run
+        )
         interceptor.intercept()
         self._drain.interceptor = interceptor
 

@@ -7,7 +7,7 @@ Owns: the record of one run. The program imports it, so it imports next to nothi
 
 from __future__ import annotations
 
-from .source import source_hash
+from .source import bytecode_time, source_hash
 
 
 class OwnWrites:
@@ -17,6 +17,7 @@ class OwnWrites:
         self._written: set[str] = set()
         self._has_spawned = False
         self._sources: dict[str, tuple[str, int]] = {}
+        self._rewritten: set[str] = set()  # of which the program has read several contents
 
     def note_written(self, path: str) -> None:
         """Record that the program opened *path* for writing, or moved a file there."""
@@ -29,9 +30,13 @@ class OwnWrites:
     def note_read(self, path: str, content_hash: str, read_ns: int) -> None:
         """Record that the program read the source file *path*, whose content has *content_hash*.
 
-        *read_ns* is in nanoseconds since the epoch.
+        The hash is empty if the program ran the file from bytecode. *read_ns* is in nanoseconds
+        since the epoch.
         """
-        self._sources[path] = (content_hash, read_ns)
+        known = self.hash_read(path)
+        if known and content_hash and known != content_hash:
+            self._rewritten.add(path)
+        self._sources[path] = (content_hash or known, read_ns)
 
     def clear_writes(self) -> None:
         """Forget what was written: this process is a fork, which begins another run."""
@@ -46,13 +51,25 @@ class OwnWrites:
         """Whether the program, or a process it started, may have written *path*."""
         return self._has_spawned or path in self._written
 
+    def has_read(self, path: str) -> bool:
+        """Whether the present content of *path* is all that the program has read from it."""
+        content_hash, read_ns = self._sources.get(path, ("", 0))
+        if content_hash:
+            return path not in self._rewritten and self._is_last_read(path)
+        cached_ns = bytecode_time(path) if read_ns else None  # the program ran it from bytecode
+        return cached_ns is not None and cached_ns <= read_ns
+
     def wrote_and_read(self, path: str, changed_ns: int) -> bool:
         """Whether the program wrote the present content of *path* itself, and then read it.
 
         *changed_ns* is when the file last changed, in nanoseconds since the epoch.
         """
-        content_hash, read_ns = self._sources.get(path, ("", 0))
-        if path not in self._written or changed_ns > read_ns:
+        _, read_ns = self._sources.get(path, ("", 0))
+        return path in self._written and changed_ns <= read_ns and self._is_last_read(path)
+
+    def _is_last_read(self, path: str) -> bool:
+        content_hash = self.hash_read(path)
+        if not content_hash:
             return False
         try:
             with open(path, "rb") as file:

@@ -73,8 +73,8 @@ class ProcessSpawned(Message):
     """The program started another process, which may write any file."""
 
 
-class SocketBound(Message):
-    """The program bound a socket at *at*, in seconds of time.monotonic."""
+class ServerListening(Message):
+    """The program listens on a TCP port, since *at* (seconds of time.monotonic)."""
 
     at: float
 

@@ -14,25 +14,37 @@ import json
 import logging
 import os
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from .spawn import RUN_INFO_VARIABLE
 
 MAX_PATHS = 200  # passed to the next run
 MAX_CHARACTERS = 50_000  # an environment variable holds 128 KiB on Linux
-MAX_TRIES = 5  # restarts in a row for a file whose content differs after every start
+MAX_TRIES = 4  # restarts in a row, without a pause, for a file that changes at every start
+PAUSE = 5.0  # seconds before the next one
+PAUSE_FACTOR = 4  # by which each further pause is longer
 
 logger = logging.getLogger("evreload")
+
+
+class Tries(NamedTuple):
+    """The runs in a row at whose start a file changed, and its latest contents, as hashes."""
+
+    runs: int = 0
+    contents: tuple[str, ...] = ()
+
+    def and_then(self, content: str) -> Tries:
+        """Return these tries with one more, for *content*."""
+        return Tries(self.runs + 1, (*self.contents, content)[-2:])
 
 
 class RunInfo:
     """The number of a run, the changes that led to it, and the contents it was restarted for.
 
-    Some programs write a source or configuration file whenever they start. Such a file seems to
-    change after the program has read it, and would lead to a restart after each start. So there is
-    one restart for each content of such a file, and none after `MAX_TRIES` contents in a row. If
-    the program has not made the change itself, there are two restarts for each content: in between
-    the file may have had another content, which the program has read.
+    Some programs write a source, configuration or data file whenever they start. Such a file seems
+    to change after the program has read it, and would lead to a restart after each start. If the
+    content is the same after each start, one or two restarts are enough. If it differs each time,
+    the pauses between the restarts become longer. No change is dropped: it may be an edit.
     """
 
     def __init__(
@@ -40,7 +52,7 @@ class RunInfo:
         generation: int,
         changed: Iterable[str],
         started_ns: int,
-        tried: dict[str, list[str]],
+        tried: dict[str, Tries],
         watched: Iterable[str] = (),
     ) -> None:
         self.generation = generation  # 0 for the first run, then 1, 2, ...
@@ -48,8 +60,7 @@ class RunInfo:
         self.started_ns = started_ns  # when the run began: nanoseconds since the epoch
         self.watched = tuple(watched)  # the paths given to `watch` in the previous run
         self._tried = tried
-        self._excused: dict[str, list[str]] = {}
-        self._new_tries: dict[str, list[str]] = {}
+        self._repeated: dict[str, Tries] = {}  # of the files that have changed at this start, too
 
     @classmethod
     def from_environment(cls, owner: int, started_ns: int) -> RunInfo:
@@ -72,35 +83,36 @@ class RunInfo:
             passed["generation"],
             passed["changed"],
             passed["since"],
-            passed["tried"],
+            {
+                path: Tries(runs, tuple(contents))
+                for path, (runs, contents) in passed["tried"].items()
+            },
             passed["watched"],
         )
 
-    def is_excused(self, path: str, *, may_be_own: bool) -> bool:
-        """Whether not to restart for *path*, which changed while the program started.
+    def delay(self, path: str, *, may_be_own: bool, is_soon: bool) -> float | None:
+        """Return how many seconds to wait before a restart for *path*; None if there is no need.
 
-        True if the program was restarted for its content before: once, if the change *may_be_own*,
-        that is, made by the program or by a process that it started; else twice in a row.
+        *path* has changed some seconds after the start of the run at most. *is_soon*: it has
+        changed as the program started. *may_be_own*: the program, or a process that it started,
+        may have made the change.
+
+        There is no need if the run was started for this very content. If the change may not be the
+        program's own, the same must hold for the previous run: in between the file may have had
+        another content, which the program has read.
         """
-        tried = self._tried.get(path, [])
-        content = _content_hash(path)
-        enough = 1 if may_be_own else 2  # restarts in a row for the same content
-        if tried[-enough:] == [content] * enough:
-            self._excused[path] = tried
-            return True
-        if may_be_own and len(tried) >= MAX_TRIES:
-            logger.warning(
-                "%s is different after each start, so the program seems to write it: "
-                "not restarting for it until it changes again",
-                path,
-            )
-            self._excused[path] = tried
-            return True
-        self._new_tries[path] = tried if may_be_own or tried[-1:] == [content] else []
-        return False
+        tried = self._tried.get(path, Tries())
+        self._repeated[path] = tried if is_soon else tried._replace(runs=0)
+        enough = 1 if may_be_own and is_soon else 2
+        if tried.contents[-enough:] == (_content_hash(path),) * enough:
+            return None
+        if is_soon and tried.runs >= MAX_TRIES:
+            return PAUSE * float(PAUSE_FACTOR) ** (tried.runs - MAX_TRIES)
+        return 0.0
 
-    def _tries(self, path: str) -> list[str]:
-        return self._new_tries.get(path) or self._excused.get(path, [])
+    def forget_tries(self, path: str) -> None:
+        """Note that *path* has changed at another time than at the start."""
+        self._repeated.pop(path, None)
 
     def next_run(
         self,
@@ -117,8 +129,11 @@ class RunInfo:
         are left out if the JSON would be longer than *limit* characters.
         """
         changed = sorted(changes)[:MAX_PATHS]
-        tried = {path: [*self._tries(path), _content_hash(path)][-MAX_TRIES:] for path in changed}
-        tried = {**tried, **{path: t for path, t in self._excused.items() if path not in tried}}
+        tried = dict(self._repeated)
+        for path in changed:
+            tried[path] = tried.get(path, Tries()).and_then(_content_hash(path))
+        # If some must be left out, then not those of the paths that led to this run.
+        tried = {path: tried[path] for path in [*changed, *tried]}
         watched = list(watched)[:MAX_PATHS]
         while True:
             passed = {

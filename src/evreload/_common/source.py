@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 CODE_SUFFIXES = (".py", ".pyw", ".pyc", ".so", ".pyd")
+BYTECODE_HEADER = 16  # bytes before the code; see PEP 552
 HASH_KEY = 0  # the same in all processes, since they compare the hashes
 
 
@@ -57,6 +58,24 @@ def other_form(path: str) -> str | None:
     if name == "__init__.py":
         return directory + ".py"
     return os.path.join(path.removesuffix(".py"), "__init__.py") if is_source(path) else None
+
+
+def bytecode_time(path: str) -> int | None:
+    """Return when Python has cached the bytecode of the source file *path*.
+
+    In nanoseconds since the epoch. None if the bytecode is not that of the present content.
+    """
+    import importlib.util
+    import marshal
+
+    try:
+        with open(path, "rb") as file, open(importlib.util.cache_from_source(path), "rb") as cached:
+            cached.seek(BYTECODE_HEADER)
+            if marshal.load(cached) == compile(file.read(), path, "exec", dont_inherit=True):
+                return os.fstat(cached.fileno()).st_mtime_ns
+    except (OSError, NotImplementedError, ValueError, SyntaxError, EOFError, TypeError):
+        pass  # there is no bytecode, or it is none that this interpreter knows
+    return None
 
 
 def delete_bytecode(paths: Iterable[str]) -> None:

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 from tornado.ioloop import IOLoop
 
 from .._common import startup
+from .._common.filestat import changed_since, file_time
 from .._common.log import STILL_RUNNING, WAITING, name_some
-from .._common.source import is_source
+from .._common.source import bytecode_time, is_source
 from .._program import restart as restarting
 from .._program.hooks import Hooks, is_interrupted
 from .._program.imports import Imports
@@ -199,7 +200,7 @@ class Reloader:
         """Note that the program is up, since its loop runs: from now on each change counts."""
         assert self._watcher is not None
         self._imports.ignore_data_writes()
-        self._watcher.program_is_up()
+        self._watcher.program_is_up(listens=True)
         asyncio.get_running_loop().call_soon(self._watcher.announce)
         if self._has_sockets() and not self._has_failed:
             IOLoop.current().call_later(UNCLAIMED_TIME, self._sockets().close_unclaimed)
@@ -223,10 +224,6 @@ class Reloader:
         """Return what the program has written itself."""
         return self._imports.own_writes
 
-    def is_excused(self, path: str, *, may_be_own: bool) -> bool:
-        """Whether not to restart for *path*; see `RunInfo.is_excused`."""
-        return self.run_info.is_excused(path, may_be_own=may_be_own)
-
     def on_changes(self, changes: Changes) -> None:
         """Restart for *changes*, once they compile."""
         if self._watcher is None:  # `stop` was called while they settled
@@ -246,6 +243,8 @@ class Reloader:
             self._imports.begin(lambda path, read_ns: watcher.request(WatchRequest(path, read_ns)))
         yield from list(self._requests.values())  # other threads may add some
         for path, read_ns in self._imports.unreported(started_ns):
+            if read_ns == started_ns and changed_since(started_ns, [path]) and bytecode_time(path):
+                read_ns = time.time_ns()  # the program wrote the file itself, then imported it
             yield WatchRequest(path, read_ns)
 
     def _on_no_loop(self) -> bool:
@@ -345,7 +344,6 @@ class Reloader:
 
     def _restart(self, changes: Changes) -> None:
         """Run the hooks and restart, with no await in between: a hook may stop the loop."""
-        from .._common.filestat import file_time
         from .._common.source import delete_bytecode
         from .._common.spawn import RUN_INFO_VARIABLE
 

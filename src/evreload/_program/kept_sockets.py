@@ -53,15 +53,24 @@ OPTIONS = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE)] + [
 class SocketInterceptor:
     """Sends listening sockets to the supervisor, and gets those of the previous run from it."""
 
-    def __init__(self, service: int, on_bind: Callable[[], object], *, may_claim: bool) -> None:
-        """Reach the supervisor through *service*; call *on_bind* when `bind` gets a kept socket.
+    def __init__(
+        self,
+        service: int,
+        on_bind: Callable[[], object],
+        on_listen: Callable[[], object],
+        *,
+        may_claim: bool,
+    ) -> None:
+        """Reach the supervisor through *service*.
 
-        That makes no audit event. *may_claim*: the supervisor may have kept sockets; it has none in
-        the first run.
+        *on_bind* is called when `bind` gets a kept socket, which makes no audit event; *on_listen*
+        when a TCP socket listens. *may_claim*: the supervisor may have kept sockets;
+        it has none in the first run.
         """
         self._service = socket.socket(fileno=service)
         self._identity = identity(service)
         self._on_bind = on_bind
+        self._on_listen = on_listen
         self._may_claim = may_claim
         self._addresses: weakref.WeakKeyDictionary[socket.socket, Address | None]
         self._addresses = weakref.WeakKeyDictionary()
@@ -97,7 +106,7 @@ class SocketInterceptor:
         else:
             self._bind_anew(sock, address, kept)
         self._addresses[sock] = kept
-        if kept:
+        if is_tcp(sock):
             self._check_later(sock, kept)
 
     def listen(self, sock: socket.socket, *backlog: Any) -> None:
@@ -107,6 +116,8 @@ class SocketInterceptor:
             self._addresses[sock] = kept_address(sock, sock.getsockname())
         if address := self._addresses[sock]:
             self._keep(sock, address)
+        if is_tcp(sock):
+            self._on_listen()
 
     def shutdown(self, sock: socket.socket, how: Any) -> None:
         """Shut *sock* down; if it is kept, in this process only: its copy must go on listening."""
@@ -173,7 +184,7 @@ class SocketInterceptor:
         with contextlib.suppress(OSError):  # the supervisor was killed
             self._send(KEEP, address, sock)
 
-    def _check_later(self, sock: socket.socket, address: Address) -> None:
+    def _check_later(self, sock: socket.socket, address: Address | None) -> None:
         """Check in the next turn of the loop whether libuv has made *sock* listen, in C."""
         asyncio = sys.modules.get("asyncio")
         if asyncio is None:
@@ -183,10 +194,12 @@ class SocketInterceptor:
             # A copy: by then libuv may have closed *sock*, and use a descriptor of its own.
             loop.call_soon(self._keep_if_listening, sock.dup(), address)
 
-    def _keep_if_listening(self, copy: socket.socket, address: Address) -> None:
+    def _keep_if_listening(self, copy: socket.socket, address: Address | None) -> None:
         with copy:
             if is_listening(copy):
-                self._keep(copy, address)
+                if address:
+                    self._keep(copy, address)
+                self._on_listen()
 
     def _ask(self, kind: bytes, address: Address) -> list[int]:
         """Send a request; return the descriptors in the answer, of which there may be none."""

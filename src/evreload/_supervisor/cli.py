@@ -64,7 +64,7 @@ class FirstProcess:
         import select
         import time
 
-        from .._common.protocol import READ_SIZE, SocketBound, encode
+        from .._common.protocol import READ_SIZE, ServerListening, encode
 
         self.received = b""
         try:
@@ -78,7 +78,7 @@ class FirstProcess:
             if poll.poll(POLL_TIME):
                 data = os.read(self.pipes[0], READ_SIZE)
                 self.received += data
-                if SocketBound.__name__.encode() in self.received:
+                if ServerListening.__name__.encode() in self.received:
                     end = min(end, time.monotonic() + FIRST_ANSWER_TIME)
                 if not data:
                     return

@@ -59,13 +59,14 @@ class ProgramProcess:
         self.status: int | None = None
         self.loaded = loaded
         self.started_ns = time.time_ns()
+        self.released_at = time.monotonic()
         self.triggered_at = 0.0  # when the change came that led to this run; by time.monotonic
         self.is_at_end = False  # no more messages can come, though it may still run
         # What its messages have said
         self.files: dict[str, None] = {}  # that it has read, in order
         self.modules: list[protocol.ModuleListed] = []
         self.own_writes = OwnWrites()
-        self.bound_at: float | None = None  # when it bound its first socket; by time.monotonic
+        self.listening_at: float | None = None  # when it first listened; by time.monotonic
         self.drain_times: dict[int, float] = {}  # seconds beyond the grace, by process ID
         self.announced_exit = False
         self.hook_exited = False
@@ -136,6 +137,7 @@ class ProgramProcess:
     def release(self, message: protocol.Release) -> None:
         """Let the program begin."""
         self.started_ns = message.started_ns
+        self.released_at = time.monotonic()
         with contextlib.suppress(BrokenPipeError):  # it was killed, and SIGCHLD follows
             self.send(message)
             self.signal(signal.SIGCONT)  # it may have been stopped
@@ -229,7 +231,7 @@ class ProgramProcess:
                 self.own_writes.note_written(path)
             case protocol.ProcessSpawned():
                 self.own_writes.note_spawned()
-            case protocol.FileRead(path, read_ns, source_hash) if source_hash:
+            case protocol.FileRead(path, read_ns, source_hash):
                 self.own_writes.note_read(path, source_hash, read_ns + CLOCK_TICK_NS)
 
     def note(self, message: Message) -> None:
@@ -239,9 +241,9 @@ class ProgramProcess:
                 self.files.setdefault(path)
             case protocol.ModuleListed():
                 self.modules.append(message)
-            case protocol.SocketBound(at):
-                if self.bound_at is None:
-                    self.bound_at = at
+            case protocol.ServerListening(at):
+                if self.listening_at is None:
+                    self.listening_at = at
             case protocol.Started():
                 self.advance(Event.STARTED)
             case protocol.DrainTimeNeeded(pid, seconds):
@@ -254,7 +256,7 @@ class ProgramProcess:
                 self.started_ns = started_ns
                 self.has_restarted_in_place = True
                 self.announced_exit = False
-                self.bound_at = None
+                self.listening_at = None
                 self.drain_times.clear()
                 self.loaded = NO_FILES
 

@@ -114,7 +114,7 @@ class Shutdown:
         """
         pid, grace = process.pid, self._settings.grace
         times = dict(process.drain_times)  # a restart in place clears the original
-        is_server = process.bound_at is not None and self._stops_accepting
+        is_server = process.listening_at is not None and self._stops_accepting
         awaits_signal = waits_for_signal(pid)  # SIGURG would end its wait
         workers = set(times) - {pid} if grace else set()
         workers = workers & set(descendants(pid)) if workers else workers

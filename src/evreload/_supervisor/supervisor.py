@@ -36,9 +36,10 @@ from .shutdown import Shutdown
 from .socket_store import SocketStore
 from .spare import Spare
 
-START_TIME = 2.0  # seconds after which a program that binds no socket counts as up
+START_TIME = 2.0  # seconds after which a program that does not listen counts as up
 CLAIM_TIME = 2.0  # seconds that the program has, after each socket, to claim another kept one
-CLAIM_TIME_OTHER = 10.0  # seconds that it has once it has bound a socket that cannot be kept
+CLAIM_TIME_OTHER = 10.0  # seconds that it has if it listens only where no socket can be kept
+MAX_CLAIM_TIME = 60.0  # a socket that listens after so many seconds is that of a later worker
 SPARE_DELAY = 0.2  # seconds until the spare is started: the program needs the processor first
 INTERRUPTED = 128 + signal.SIGINT
 # Seconds. If a signal for the whole process group has ended the program, the supervisor gets it
@@ -62,7 +63,7 @@ class Supervisor:
         self._directory = startup.working_directory()
         self._script = target.script(settings.target)
         self._spare = Spare(settings, first, self._request, self._protect)
-        self._run_info = RunInfo(0, (), first.started_ns, {})
+        self.run_info = RunInfo(0, (), first.started_ns, {})
         self._sockets = SocketStore()
         self._shutdown = Shutdown(settings, self._spared)
         self._syntax_check = SyntaxCheck(self._is_code, shorten)
@@ -70,6 +71,7 @@ class Supervisor:
         self._restart_task: asyncio.Task[None] | None = None
         self._start_timer: asyncio.TimerHandle | None = None
         self._claim_timer: asyncio.TimerHandle | None = None
+        self._longest_claim = 0.0  # seconds from the start of a run until it claimed a socket
         self._triggered_at = 0.0  # when the change came that leads to the next run; time.monotonic
         self._interrupted_at = 0.0  # by time.monotonic
 
@@ -138,10 +140,6 @@ class Supervisor:
         """Return what the program has written itself, according to all messages so far."""
         return self._messages.own_writes()
 
-    def is_excused(self, path: str, *, may_be_own: bool) -> bool:
-        """Whether not to restart for *path*; see `RunInfo.is_excused`."""
-        return self._run_info.is_excused(path, may_be_own=may_be_own)
-
     def _is_code(self, path: str) -> bool:
         is_code = is_source(path) or path == self._script
         return is_code and self._watcher.is_requested(path)
@@ -178,7 +176,7 @@ class Supervisor:
 
     def _handle(self, messages: list[protocol.Message]) -> None:
         process = self._process
-        bound_before = process.bound_at
+        listened_before = process.listening_at
         requests: set[WatchRequest] = set()
         for message in messages:
             process.note(message)
@@ -202,14 +200,15 @@ class Supervisor:
             self._watcher.request_now(requests)
             if process.state is State.LIVING:
                 self._spare.learn_later()
-        if process.bound_at not in (None, bound_before):
-            self._on_serving(process, process.bound_at)
+        if process.listening_at not in (None, listened_before):
+            self._on_serving(process, process.listening_at)
 
     def _on_serving(self, process: ProgramProcess, since: float) -> None:
         self._on_up(process)
-        if not self._claim_timer:  # no bound socket can be kept
-            self._close_unclaimed_in(CLAIM_TIME_OTHER)
-        if self._run_info.generation:
+        self._watcher.program_is_up(listens=True)
+        if not self._claim_timer:  # it listens at an address that cannot be kept
+            self._await_claims(process, CLAIM_TIME_OTHER)
+        if self.run_info.generation:
             elapsed = since - process.triggered_at
             warm = " (warm)" if process.loaded else ""
             logger.info("serving again after %.0f ms%s", elapsed * 1000, warm)
@@ -231,9 +230,19 @@ class Supervisor:
     def _serve_sockets(self, service: socket) -> None:
         """Keep and pass sockets; later, close those that the program has not claimed in time."""
         if self._sockets.serve(service):
-            self._close_unclaimed_in(CLAIM_TIME)
+            elapsed = time.monotonic() - self._process.released_at
+            if elapsed < MAX_CLAIM_TIME:
+                self._longest_claim = max(self._longest_claim, elapsed)
+            self._await_claims(self._process, CLAIM_TIME)
 
-    def _close_unclaimed_in(self, seconds: float) -> None:
+    def _await_claims(self, process: ProgramProcess, seconds: float) -> None:
+        """Wait *seconds* or more before the unclaimed sockets are closed.
+
+        The program has twice the time in which it has claimed its last socket, in this run or an
+        earlier one: it may listen on one port as it starts, and on another once it has loaded all.
+        """
+        elapsed = time.monotonic() - process.released_at
+        seconds = max(seconds, 2 * self._longest_claim - elapsed)
         self._stop_claim_timer()
         loop = asyncio.get_running_loop()
         self._claim_timer = loop.call_later(seconds, self._close_unclaimed)
@@ -389,7 +398,7 @@ class Supervisor:
 
     def _next_run_info(self, changes: Iterable[str], started_ns: int, limit: int) -> str:
         """Go on to the next generation; return what to pass to it, of up to *limit* characters."""
-        self._run_info, text = self._run_info.next_run(
+        self.run_info, text = self.run_info.next_run(
             changes, owner=os.getpid(), started_ns=started_ns, limit=limit
         )
         self._stop_claim_timer()

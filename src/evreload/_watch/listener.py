@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 from .._common.filestat import Fingerprint
 from .._common.own_writes import OwnWrites
+from .._common.run_info import RunInfo
 
 Changes = dict[str, Fingerprint | None]  # the changed paths, and what they have become
 
@@ -50,8 +51,7 @@ class WatchListener(Protocol):
     def own_writes(self) -> OwnWrites:
         """Return what the program has written itself, as far as is known by now."""
 
-    def is_excused(self, path: str, *, may_be_own: bool) -> bool:
-        """Whether not to restart for *path*, which changed while the program started.
-
-        *may_be_own*: the program may have written it.
-        """
+    @property
+    def run_info(self) -> RunInfo:
+        """What the previous run passed to the present one."""
+        ...

@@ -110,9 +110,10 @@ class WatchedFiles:
         """Whether *path* itself was requested; it may also lie below a watched directory."""
         return path in self._requests
 
-    def program_is_up(self, at_ns: int | None = None) -> None:
-        """Report each change made from now on, or since *at_ns*, even if the program made it."""
-        self._startup.program_is_up(at_ns, {*self._to_scan, *self._changing})
+    def program_is_up(self, at_ns: int | None = None, *, listens: bool = False) -> None:
+        """Note that the program has started; see `StartupChanges.program_is_up`."""
+        unsettled = {*self._to_scan, *self._changing}
+        self._startup.program_is_up(at_ns, unsettled, listens=listens)
 
     def begin_run(
         self, stale: Changes, loaded: Iterable[str] = (), *, was_complete: bool = True
@@ -330,11 +331,17 @@ class WatchedFiles:
             if now == self._running[path] or not self._counts(path, now):
                 self._changing.discard(path)
                 self._forget_if_gone(path, now)
-            elif self._is_known(path, here):
-                self._running[path] = now
-                self._changing.discard(path)
-            else:
+                continue
+            is_code = path in self._requests and not self._requests[path].is_explicit
+            delay = self._startup.delay(path, here, is_code=is_code)
+            if delay == 0:
                 changes[path] = now
+                continue
+            self._changing.discard(path)
+            if delay is None:  # the program runs the present content
+                self._running[path] = now
+            else:
+                asyncio.get_running_loop().call_later(delay, self._end_wait, path)
         self._startup.settle()
         # On another loop, the same changes are delivered again: the task that the first delivery
         # started has ended with its loop.
@@ -347,8 +354,7 @@ class WatchedFiles:
         """Whether *now* is a change of *path*: a deletion only below a watched directory."""
         return now is not None or path in self._directories
 
-    def _is_known(self, path: str, here: Status | None) -> bool:
-        """Whether the program runs the present content of *path*, or would write it again."""
-        if here and path in self._requests and self._startup.is_own_code(path, here):
-            return True
-        return self._startup.is_excused(path, here)
+    def _end_wait(self, path: str) -> None:
+        """Look at *path* again: the restart for it has waited long enough."""
+        if self._observers and self._startup.is_waiting(path):
+            self.handle([FileEvent(path)])

@@ -181,10 +181,10 @@ class FileWatcher:
         for request in requests:
             self._files.request(self._prepared(request))
 
-    def program_is_up(self, at_ns: int | None = None) -> None:
-        """Report each change made from now on, or since *at_ns*, even if the program made it."""
+    def program_is_up(self, at_ns: int | None = None, *, listens: bool = False) -> None:
+        """Note that the program has started; see `StartupChanges.program_is_up`."""
         if self._files:
-            self._files.program_is_up(at_ns)
+            self._files.program_is_up(at_ns, listens=listens)
 
     def look_at(self, paths: Iterable[str]) -> None:
         """Look at *paths* as if there were events of them."""
