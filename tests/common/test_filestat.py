@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import time
 
 import pytest
 
@@ -84,6 +86,13 @@ def test_a_file_written_now_is_not_older_than_the_clock_of_files(file):
         before = file_time()
         os.utime(file)
         assert status(file).ctime_ns >= before
+
+
+def test_the_coarse_clock_is_that_of_linux_only(monkeypatch):
+    """FreeBSD has CLOCK_BOOTTIME, too, and another clock under the number of Linux's coarse one."""
+    monkeypatch.setattr(sys, "platform", "freebsd14")
+    monkeypatch.setattr(filestat, "COARSE_CLOCK", -1)
+    assert file_time() <= time.time_ns()
 
 
 def test_changed_since_returns_the_files_that_changed_then_or_later(file):

@@ -185,3 +185,9 @@ def test_a_project_file_in_another_encoding_is_an_error(here):
     (here / "pyproject.toml").write_bytes(b"name = '\xe4'")
     with pytest.raises(UsageError, match="cannot read"):
         parse(["app.py"])
+
+
+def test_a_project_file_may_begin_with_a_byte_order_mark(here):
+    text = "[tool.evreload]\r\nignore = ['é.log']\r\n"
+    (here / "pyproject.toml").write_bytes(text.encode("utf-8-sig"))
+    assert parse(["app.py"]).ignore == ("é.log",)

@@ -53,6 +53,13 @@ def test_an_escaped_space_at_the_end_of_a_line_counts(tmp_path, caplog, end):
     assert not caplog.records
 
 
+def test_the_file_may_begin_with_a_byte_order_mark(tmp_path):
+    (tmp_path / ".gitignore").write_bytes("*.log\nété/\n".encode("utf-8-sig"))
+    rule = Gitignore().rule
+    assert rule(str(tmp_path / "app.log"))
+    assert rule(str(tmp_path / "été" / "page.html"))
+
+
 def test_rules_above_the_work_tree_do_not_count(tmp_path):
     (tmp_path / ".gitignore").write_text("*.py\n")
     (tmp_path / "tree" / ".git").mkdir(parents=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -21,7 +22,7 @@ def file_time() -> int:
 
     It may be some milliseconds behind `time.time_ns`.
     """
-    if hasattr(time, "CLOCK_BOOTTIME"):  # Linux
+    if sys.platform == "linux":
         return time.clock_gettime_ns(COARSE_CLOCK)
     return time.time_ns()
 

@@ -131,8 +131,8 @@ def _read_table(path: str) -> dict[str, Any]:
     import tomllib
 
     try:
-        with open(path, "rb") as file:
-            table = tomllib.load(file).get("tool", {}).get("evreload", {})
+        with open(path, encoding="utf-8-sig") as file:  # some editors of Windows write a BOM
+            table = tomllib.loads(file.read()).get("tool", {}).get("evreload", {})
     except (OSError, ValueError) as error:  # of TOML, or of UTF-8
         raise UsageError(f"cannot read {path}: {error}") from None
     except AttributeError:

@@ -85,7 +85,7 @@ class Gitignore:
 def _read(directory: str) -> GitIgnoreSpec | None:
     path = os.path.join(directory, ".gitignore")
     try:
-        with open(path, errors="surrogateescape") as file:
+        with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
             return GitIgnoreSpec(_patterns(path, file))
     except OSError:
         return None
