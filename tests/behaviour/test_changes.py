@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import py_compile
 import shutil
@@ -374,6 +375,21 @@ def test_temporary_and_internal_files_in_a_watched_directory_are_no_changes(app,
     os.mkfifo(tree / "fifo")
     (tree / "page.html").chmod(0o600)
     assert_no_other_change(app)
+
+
+def test_what_tools_write_in_a_watched_directory_is_no_change(app, run):
+    tree = app.directory / "tree"
+    tree.mkdir()
+    with contextlib.closing(sqlite3.connect(tree / "pages.db")) as database:
+        database.execute("PRAGMA journal_mode=WAL").close()
+        database.execute("CREATE TABLE page (name)").close()
+        run("evreload.watch('tree')", "''")
+        database.execute("INSERT INTO page VALUES ('index')").close()
+        database.commit()
+        (tree / ".coverage.host.4242.XaBcDe").write_text("")
+        (tree / ".coverage.host.4242.XaBcDe").replace(tree / ".coverage")
+        (tree / "app.egg-info").mkdir()
+        assert_no_other_change(app)
 
 
 def test_an_edit_in_a_directory_watched_through_a_link_restarts(app, run):

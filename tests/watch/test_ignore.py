@@ -25,6 +25,20 @@ from evreload._watch.ignore import by_default, by_globs
         ".goutputstream-A1B2C3",
         ".nfs00000000012345678",
         "module.pyc",
+        ".ruff_cache",
+        ".import_linter_cache",
+        ".coverage",
+        ".coverage.host.4242.XaBcDe",
+        ".testmondata",
+        ".testmondata-shm",
+        "app.db-wal",
+        "app.sqlite3-journal",
+        ".tox",
+        ".nox",
+        ".eggs",
+        "my_app.egg-info",
+        ".ipynb_checkpoints",
+        "htmlcov",
     ],
 )
 def test_ignored_by_default(name):
@@ -32,7 +46,11 @@ def test_ignored_by_default(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["page.html", "sedate.py", "sedan.html", ".env", "git", "a.swp", "tilde~.py", "49130"]
+    "name",
+    [
+        *["page.html", "sedate.py", "sedan.html", ".env", "git", "a.swp", "tilde~.py", "49130"],
+        *[".coveragerc", "coverage.py", "app.db", "my-journal", "data_cache", "tox.ini", "eggs"],
+    ],
 )
 def test_not_ignored_by_default(name):
     assert by_default(f"/srv/app/{name}") is None

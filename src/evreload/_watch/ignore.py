@@ -1,7 +1,7 @@
 """Which paths do not matter: by default in a watched directory, and by the user's globs anywhere.
 
-By default these are the directories of version control, bytecode, the caches of checkers, and the
-temporary files of editors.
+By default these are the directories of version control, bytecode, what tools write whenever they
+run, and the temporary files of editors.
 
 Runs in: the supervisor and the program, on the thread that owns the watcher.
 Owns: nothing.
@@ -16,8 +16,21 @@ from fnmatch import translate
 
 DIRECTORIES = frozenset(
     {".git", ".hg", ".svn", ".bzr", "_darcs", "CVS", ".jj"}
-    # A checker that runs again because of what it has written itself would never stop.
-    | {"__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".hypothesis"}
+    # A tool that runs again because of what it has written itself would never stop.
+    | {"__pycache__", ".hypothesis", ".benchmarks", ".tox", ".nox", ".stestr", ".eggs", "htmlcov"}
+    | {".pytype", ".pyre", ".ipynb_checkpoints"}
+)
+
+BY_TOOLS = (
+    ".*_cache",  # directories of mypy, pytest, ruff and others
+    "*.egg-info",
+    ".dmypy.json",
+    ".coverage",
+    ".coverage.*",  # one of each process that coverage measures
+    ".testmondata*",
+    "*.*-journal",  # SQLite writes these beside a database, also when it only reads
+    "*.*-wal",
+    "*.*-shm",
 )
 
 TEMPORARY = (
@@ -40,6 +53,7 @@ TEMPORARY = (
     ".DS_Store",
 )
 
+_by_tools = re.compile("|".join(map(translate, BY_TOOLS)))
 _temporary = re.compile("|".join(map(translate, TEMPORARY)))
 
 IgnoreRule = Callable[[str], "str | None"]
@@ -50,6 +64,8 @@ def by_default(path: str) -> str | None:
     name = os.path.basename(path)
     if name in DIRECTORIES:
         return name + os.sep
+    if _by_tools.match(name):
+        return "files that tools write whenever they run"
     if _temporary.match(name):
         return "temporary files of editors"
     return None
