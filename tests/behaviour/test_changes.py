@@ -18,12 +18,28 @@ import pytest
 from evreload._common.run_info import MAX_TRIES
 from support.files import await_tick, git, replace
 from support.programs import MODES, assert_no_other_change, await_restart, runner
+from support.waiting import until
 
 OPTIONAL = """
 try:
     import helper
 except ImportError:
     helper = None
+"""
+PRINTING = """
+import asyncio, logging, os, sys
+logging.basicConfig(level=logging.DEBUG, format="%(name)s: %(message)s", stream=sys.stdout)
+import evreload
+import cookie
+
+async def main():
+    evreload.watch(".")
+    evreload.start(poll={poll}, check_time=20)
+    while True:
+        print("tick", cookie.VALUE, flush=True)
+        await asyncio.sleep(0.01)
+
+asyncio.run(main())
 """
 # The action must not call `print`: it cannot be entered again while the program prints.
 ON_SIGNAL = """
@@ -390,6 +406,29 @@ def test_what_tools_write_in_a_watched_directory_is_no_change(app, run):
         (tree / ".coverage.host.4242.XaBcDe").replace(tree / ".coverage")
         (tree / "app.egg-info").mkdir()
         assert_no_other_change(app)
+
+
+@pytest.mark.parametrize("options", ["", "--poll --check-time 20"], ids=["events", "polling"])
+@MODES
+def test_output_that_goes_to_a_file_in_a_watched_directory_is_no_change(app, mode, options):
+    app.write("cookie.py", "VALUE = 1")
+    app.write("app.py", PRINTING.format(poll=bool(options)))
+    command = f"{sys.executable} -m evreload -v {options} -w ." if mode else sys.executable
+    app.start_command(["sh", "-c", f"exec {command} app.py > run.log 2>&1"])
+    log = app.directory / "run.log"
+
+    def lines(containing):
+        return [line for line in log.read_text().splitlines() if containing in line]
+
+    until(lambda: lines("watching"), log.read_text)
+    log = log.rename(app.directory / "old.log")  # as a rotation of logs does
+    printed = len(lines("tick"))
+    until(lambda: len(lines("tick")) > printed + 20, log.read_text)
+    app.write("cookie.py", "VALUE = 22")
+    until(lambda: lines("tick 22"), log.read_text)
+    assert len(lines("restarting server")) == 1
+    assert "cookie.py modified" in lines("restarting server")[0]
+    assert len(lines(".log")) <= 2  # the debug messages about the renaming
 
 
 def test_an_edit_in_a_directory_watched_through_a_link_restarts(app, run):

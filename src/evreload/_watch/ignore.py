@@ -1,7 +1,7 @@
 """Which paths do not matter: by default in a watched directory, and by the user's globs anywhere.
 
 By default these are the directories of version control, bytecode, what tools write whenever they
-run, and the temporary files of editors.
+run, the temporary files of editors, and the files that this process prints to.
 
 Runs in: the supervisor and the program, on the thread that owns the watcher.
 Owns: nothing.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable
 from fnmatch import translate
 
@@ -56,6 +57,9 @@ TEMPORARY = (
 _by_tools = re.compile("|".join(map(translate, BY_TOOLS)))
 _temporary = re.compile("|".join(map(translate, TEMPORARY)))
 
+OUTPUTS = (1, 2)  # the descriptors of standard output and standard error
+OWN_OUTPUT = "the output of the program"
+
 IgnoreRule = Callable[[str], "str | None"]
 
 
@@ -69,6 +73,28 @@ def by_default(path: str) -> str | None:
     if _temporary.match(name):
         return "temporary files of editors"
     return None
+
+
+def by_output() -> IgnoreRule:
+    """Return a function that returns why a path does not matter if this process prints to it.
+
+    The shell has opened such a file, as for ``> server.log``, and every process that is started
+    here inherits it. The function knows the file under any name.
+    """
+    files = [found for number in OUTPUTS if (found := _regular_file(number))]
+
+    def printed_to(path: str) -> str | None:
+        return OWN_OUTPUT if files and _regular_file(path) in files else None
+
+    return printed_to
+
+
+def _regular_file(path: str | int) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):  # closed, or missing; or a NUL in the path
+        return None
+    return (found.st_dev, found.st_ino) if stat.S_ISREG(found.st_mode) else None
 
 
 def by_globs(globs: Iterable[str]) -> IgnoreRule:

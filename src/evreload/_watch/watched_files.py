@@ -20,7 +20,7 @@ from typing import Any
 from .._common.filestat import Fingerprint, Status, find_differing, stat_path
 from .._common.source import other_form
 from .debounce import Debouncer
-from .ignore import IgnoreRule, by_default
+from .ignore import OWN_OUTPUT, IgnoreRule, by_default, by_output
 from .listener import Changes, WatchListener, WatchRequest
 from .observers.base import FileEvent
 from .observers.observer_set import ObserverSet
@@ -57,8 +57,9 @@ class WatchedFiles:
         self._listener = listener
         self._lock = lock
         self._ignored = ignored
+        printed_to = by_output()
         self._left_out: IgnoreRule = lambda path: (
-            by_default(path) or ignored(path) or left_out(path)
+            by_default(path) or printed_to(path) or ignored(path) or left_out(path)
         )
         self._plan = WatchPlan()
         self._observers: ObserverSet | None = None
@@ -169,6 +170,8 @@ class WatchedFiles:
         )
         if not touched and path not in self.entries and self._holds_files(os.path.dirname(path)):
             rule = self._left_out(path)
+            if rule == OWN_OUTPUT:
+                return  # to log it would change the file again
             logger.debug("%s: %s", path, f"ignored ({rule})" if rule else "not imported")
 
     def _holds_files(self, directory: str) -> bool:
