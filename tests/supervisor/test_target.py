@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import zipapp
+import zipfile
+from importlib.machinery import ModuleSpec
 
 import pytest
 
@@ -50,6 +53,78 @@ def test_a_package_that_extends_its_path_may_have_any_module(here):
     extends = "import pkgutil; __path__ = pkgutil.extend_path(__path__, __name__)"
     (here / "package" / "__init__.py").write_text(extends)
     check(["-m", "package.elsewhere"])
+
+
+@pytest.fixture
+def spaces(here):
+    """Write packages, most of them without `__init__.py`, and an archive."""
+    for name in ("space/deep/er/module.py", "space/deep/__main__.py", "space/real/__init__.py"):
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / name).write_text("raise SystemExit('imported')")
+    (here / "space" / "real" / "inner").mkdir()
+    (here / "space" / "real" / "inner" / "module.py").touch()
+    with zipfile.ZipFile(here / "lib.zip", "w") as archive:
+        archive.writestr("space/", "")
+        archive.writestr("space/zipped/", "")
+        archive.writestr("space/zipped/module.py", "")
+    sys.path.append(str(here / "lib.zip"))
+    return here
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "space.deep.er.module",
+        "space.deep",
+        "space.deep.__main__",
+        "space.real.inner.module",
+        "space.zipped.module",
+    ],
+)
+def test_packages_without_init_are_found(spaces, name):
+    before = list(sys.path), dict(sys.modules)
+    check(["-m", name])
+    assert (sys.path, sys.modules) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("space.deep.er.none", "there is no module 'space.deep.er.none' to run from"),
+        ("space.none.er", "there is no module 'space.none.er' to run from"),
+        ("space.deep.er", "the package 'space.deep.er' has no __main__.py"),
+        ("space.deep.er.module.none", "'space.deep.er.module' is not a package"),
+    ],
+)
+def test_what_is_missing_from_packages_without_init_is_an_error(spaces, name, message):
+    with pytest.raises(UsageError, match=message):
+        check(["-m", name])
+    assert "space" not in sys.modules
+
+
+class Finder:
+    """Finds the package `installed` in a directory that is not on `sys.path`."""
+
+    def __init__(self, directory):
+        self.directory = directory
+
+    def find_spec(self, name, path=None, target=None):
+        if name == "installed":
+            spec = ModuleSpec(name, None, is_package=True)
+            spec.submodule_search_locations = [str(self.directory)]
+            return spec
+        if name == "installed.broken":
+            raise LookupError("a defect of this finder")
+        return None
+
+
+def test_a_package_found_by_a_finder_of_its_own(spaces, monkeypatch):
+    """An editable installation may have such a finder."""
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Finder(spaces / "space")])
+    check(["-m", "installed.deep.er.module"])
+    check(["-m", "installed.broken.module"])  # Python says what is wrong
+    with pytest.raises(UsageError, match="there is no module 'installed.deep.none'"):
+        check(["-m", "installed.deep.none"])
 
 
 def test_an_unreadable_script_is_an_error(here, monkeypatch):

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import os
 import sys
+from types import ModuleType
 
 from .._common.paths import absolute
 
 TYPE_CHECKING = False  # `typing` costs 2 ms before the program starts
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from importlib.machinery import ModuleSpec
 
 # Servers with a reloader of their own, by what turns it on.
@@ -71,20 +71,42 @@ def script(target: list[str]) -> str | None:
 
 
 def _check_module(name: str) -> None:
+    path, modules = list(sys.path), dict(sys.modules)
+    if not sys.flags.safe_path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        _find_module(name)
+    except (UsageError, KeyboardInterrupt):
+        raise
+    except Exception:  # a finder of a package has failed: if the program fails, too, it says so
+        return
+    finally:
+        sys.path[:] = path
+        for package in _packages(name):
+            sys.modules.pop(package, None)
+            if package in modules:
+                sys.modules[package] = modules[package]
+
+
+def _find_module(name: str) -> None:
     spec = None
-    where: Sequence[str] | None = None
-    parts = name.split(".")
-    for count in range(1, len(parts) + 1):
-        above, spec = spec, _find(".".join(parts[:count]), where)
+    for package in _packages(name):
+        above, spec = spec, _find(package, spec)
         if spec is None and above and _extends_its_path(above):
             return  # only the package itself knows its path, once it is imported
         if spec is None:
             raise UsageError(f"there is no module {name!r} to run from {os.getcwd()}")
-        where = spec.submodule_search_locations
-        if where is None and count < len(parts):
+        if spec.submodule_search_locations is None and package != name:
             raise UsageError(f"there is no module {name!r} to run: {spec.name!r} is not a package")
-    if where is not None and _find(name + ".__main__", where) is None:
-        raise UsageError(f"the package {name!r} has no __main__.py to run")
+    if spec and spec.submodule_search_locations is not None:
+        if _find(name + ".__main__", spec) is None and not _extends_its_path(spec):
+            raise UsageError(f"the package {name!r} has no __main__.py to run")
+
+
+def _packages(name: str) -> list[str]:
+    """Return the names of the packages on the way to the module *name*, and *name*."""
+    parts = name.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts) + 1)]
 
 
 def _extends_its_path(package: ModuleSpec) -> bool:
@@ -96,15 +118,20 @@ def _extends_its_path(package: ModuleSpec) -> bool:
         return False
 
 
-def _find(name: str, where: Sequence[str] | None) -> ModuleSpec | None:
-    """Find a module as the program's Python will, without importing the packages above it."""
-    from importlib.machinery import PathFinder
+def _find(name: str, package: ModuleSpec | None) -> ModuleSpec | None:
+    """Find a module as the program's Python will, without importing the *package* around it.
 
-    here = [] if sys.flags.safe_path else [os.getcwd()]
-    path = list(where) if where is not None else [*here, *sys.path]
+    A package without `__init__.py` looks for the path of the package around it in `sys.modules`, so
+    an empty module stands there for that.
+    """
+    where = None
+    if package:
+        where = package.submodule_search_locations
+        around = name.rpartition(".")[0]
+        sys.modules[around] = stand_in = ModuleType(around)
+        stand_in.__path__ = where or []
     for finder in sys.meta_path:
-        is_path_finder = finder is PathFinder
-        spec = finder.find_spec(name, path if is_path_finder or where is not None else None)
+        spec = finder.find_spec(name, where)
         if spec is not None:
             return spec
     return None
