@@ -207,19 +207,25 @@ def test_a_reloader_of_the_programs_own_causes_a_warning(here):
     )
 
 
-def test_an_interpreter_that_cannot_be_started_gives_a_message_of_one_line(here):
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("/nowhere/python", "the interpreter /nowhere/python is not there any more"),
+        ("", "Python does not know its own path: start it by the path of its interpreter"),
+    ],
+)
+def test_an_interpreter_that_is_not_known_gives_a_message_of_one_line(here, path, reason):
     (here / "app.py").write_text("")
     code = f"""if True:
-        import sys
-        sys.executable = {str(here / "nowhere")!r}
+        import os, sys
+        sys.executable = {path!r}
+        os.readlink = lambda path: "/opt/uwsgi"
         sys.argv = ["evreload", "app.py"]
         import evreload
         evreload.main()
     """
     ran = command("-c", code, here=here, prefix=[sys.executable])
-    assert ran.returncode == 2
-    assert ran.stderr.startswith("evreload: cannot start the program: ")
-    assert ran.stderr.count("\n") == 1
+    assert (ran.returncode, ran.stderr) == (2, f"evreload: cannot start the program: {reason}\n")
 
 
 def test_the_command_does_not_import_modules_of_the_project(here):

@@ -18,6 +18,7 @@ import pytest
 from evreload._supervisor.supervisor import GROUP_SIGNAL_WINDOW
 from support.files import await_tick
 from support.processes import children, idle, memory, processor_ticks, threads
+from support.programs import MODES, await_restart, runner
 from support.waiting import until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no supervisor there")
@@ -1186,6 +1187,19 @@ def test_an_interpreter_that_has_moved_is_waited_for(app):
     (app.directory / "moved").rename(python)
     save(app, 3)
     app.line("ready 3")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+@pytest.mark.parametrize("name", ["server", "/opt/server"])
+@MODES
+def test_python_was_started_under_another_name(app, mode, name):
+    """Python then has no `sys.executable`, or one that does not exist."""
+    as_server = f"import os, sys; os.execv(sys.argv[1], [{name!r}, *sys.argv[2:]])"
+    app.environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    save(app, 1)
+    runner(app, mode=mode)(prefix=[sys.executable, "-c", as_server])
+    save(app, 2)
+    assert await_restart(app, "helper.py") == "ready 2"
 
 
 REFUSED_ONCE = """

@@ -123,7 +123,7 @@ def test_a_package_found_by_a_finder_of_its_own(spaces, monkeypatch):
     monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Finder(spaces / "space")])
     check(["-m", "installed.deep.er.module"])
     check(["-m", "installed.broken.module"])  # Python says what is wrong
-    with pytest.raises(UsageError, match="there is no module 'installed.deep.none'"):
+    with pytest.raises(UsageError, match=r"no module 'installed\.deep\.none'"):
         check(["-m", "installed.deep.none"])
 
 

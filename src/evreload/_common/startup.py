@@ -21,12 +21,32 @@ TYPE_CHECKING = False  # `typing` costs 2 ms, and this module is part of `import
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+INTERPRETERS = ("python", "pypy", "graalpy")  # how their names begin
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 RUNNER = os.path.join(PACKAGE, "_program", "runner.py")
 
 # Read on import: the program is free to change all of these before the restart.
 PROCESS = os.getpid()
-EXECUTABLE = sys.executable
+
+
+def _find_executable() -> str:
+    """Return the path of the interpreter; an empty or wrong one if it cannot be known.
+
+    Python derives `sys.executable` from the name that it was started by. A service manager or a
+    shell (``exec -a``) may choose any name.
+    """
+    if sys.platform != "linux" or os.access(sys.executable or "", os.X_OK):
+        return sys.executable or ""
+    try:
+        path = os.readlink("/proc/self/exe")
+    except OSError:  # /proc is not mounted
+        return sys.executable or ""
+    # Not the program that Python is embedded in: it would not take Python's arguments.
+    is_python = os.path.basename(path).startswith(INTERPRETERS) and os.access(path, os.X_OK)
+    return path if is_python else sys.executable or ""
+
+
+EXECUTABLE = _find_executable()
 ARGUMENTS = list(sys.orig_argv)
 FLAGS, TARGET = split_command_line(ARGUMENTS[1:])
 # Not read later: a debugger's console sets `sys.ps1`, too, and does not remove it.
@@ -128,6 +148,8 @@ def missing_interpreter() -> str | None:
     """Return why Python cannot be started again; None if its interpreter exists."""
     if os.access(EXECUTABLE, os.X_OK):
         return None
+    if not EXECUTABLE:
+        return "Python does not know its own path: start it by the path of its interpreter"
     return f"the interpreter {EXECUTABLE} is not there any more"
 
 

@@ -92,8 +92,9 @@ class FirstProcess:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command with *arguments*, by default those of the process; end with its status."""
     ours, target = split_arguments(sys.argv[1:] if arguments is None else list(arguments))
-    first = failure = None
-    if spawn.CAN_SUPERVISE and target not in ([], [MODULE_FLAG]):
+    first = None
+    failure: object = startup.missing_interpreter()
+    if not failure and spawn.CAN_SUPERVISE and target not in ([], [MODULE_FLAG]):
         try:
             first = _start(target)
         except OSError as error:

@@ -98,9 +98,10 @@ def _find_module(name: str) -> None:
             raise UsageError(f"there is no module {name!r} to run from {os.getcwd()}")
         if spec.submodule_search_locations is None and package != name:
             raise UsageError(f"there is no module {name!r} to run: {spec.name!r} is not a package")
-    if spec and spec.submodule_search_locations is not None:
-        if _find(name + ".__main__", spec) is None and not _extends_its_path(spec):
-            raise UsageError(f"the package {name!r} has no __main__.py to run")
+    if spec is None or spec.submodule_search_locations is None or _extends_its_path(spec):
+        return
+    if _find(name + ".__main__", spec) is None:
+        raise UsageError(f"the package {name!r} has no __main__.py to run")
 
 
 def _packages(name: str) -> list[str]:
