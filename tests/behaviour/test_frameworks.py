@@ -179,3 +179,36 @@ def test_modules_that_only_multiprocessing_workers_import_are_watched(app, metho
     app.write("helper.py", "VALUE = 2")
     app.line("helper.py modified; restarting server")
     app.line("value 2 False")
+
+
+FLASK = """
+import flask
+app = flask.Flask(__name__)
+app.run(port={port}, debug=True)
+"""
+UVICORN = """
+import uvicorn
+if __name__ == "__main__":
+    uvicorn.run("tornado:app", port={port}, reload=True)
+"""
+DJANGO = """
+from django.conf import settings
+from django.core.management import execute_from_command_line
+settings.configure(DEBUG=True)
+execute_from_command_line(["app.py", "runserver", "{port}"])
+"""
+# Programs that turn on the reloader of a framework, and what to do about it.
+RELOADING = {
+    "flask": (FLASK, "pass use_reloader=False to run()"),
+    "uvicorn": (UVICORN, "leave out reload=True"),
+    "django": (DJANGO, "add --noreload"),
+}
+
+
+@pytest.mark.parametrize("name", RELOADING)
+def test_the_reloader_of_a_framework_is_reported_though_no_option_turns_it_on(app, port, name):
+    pytest.importorskip(name)
+    text, remedy = RELOADING[name]
+    app.write("app.py", text.format(port=port))
+    app.start("-m", "evreload", "--stop-timeout", "0.1", "app.py")
+    app.await_lines(f"evreload: the program has a reloader of its own, and it is on: {remedy}")

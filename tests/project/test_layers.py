@@ -64,6 +64,7 @@ MAY_IMPORT_DEPENDENCY = {
 ENTRANCES = {"_inprocess/reloader": {"_backend"}, "_supervisor/supervisor": {"_supervisor/cli"}}
 
 MAY_ASK_FOR_THE_PLATFORM = {
+    "_common/filestat",
     "_common/startup",
     "_common/spawn",
     "_common/terminal",

@@ -57,11 +57,12 @@ class Client:
         self._lists_modules = role.lists_modules
         self._is_released = self._is_first_run = False
         self._has_patched_multiprocessing = self._observes_forks = False
+        self._has_own_reloader = False
         self._writes = 0  # of files that are not code
         self._run_info: RunInfo | None = None
         self._changed: frozenset[str] | None = None
         imports.started_ns = self._started_ns
-        imports.begin(self._send_file, self._send_write)
+        imports.begin(self._send_file, self._send_write, self._on_process)
         imports.set_listener("socket.bind", self._on_bind)
         if self._pipes.service:
             imports.set_listener("socket.__new__", self._on_first_socket)
@@ -247,6 +248,16 @@ class Client:
             self._pipes.send(protocol.ProcessSpawned())
             self._imports.ignore_data_writes()
 
+    def _on_process(self, arguments: tuple[Any, ...] = ()) -> None:
+        """Report it if a process is started by a reloader of the program's own."""
+        if self._has_own_reloader:
+            return
+        from .._program.own_reloader import remedy
+
+        if found := remedy(arguments):
+            self._has_own_reloader = True
+            self._pipes.send(protocol.OwnReloaderStarted(found))
+
     def _patch_multiprocessing(self) -> None:
         """Make clients of the interpreters that multiprocessing spawns, too."""
         util: Any = sys.modules.get("multiprocessing.util")
@@ -258,6 +269,7 @@ class Client:
 
         def spawn_worker(path: bytes, args: Iterable[Any], passfds: Iterable[int]) -> Any:
             command = [os.fsdecode(argument) for argument in args]
+            self._on_process()
             runs_no_code = any("resource_tracker" in argument for argument in command)
             if runs_no_code or not all(map(pipes.is_open, pipes.numbers)):
                 return spawnv_passfds(path, command, passfds)

@@ -73,6 +73,12 @@ class ProcessSpawned(Message):
     """The program started another process, which may write any file."""
 
 
+class OwnReloaderStarted(Message):
+    """The program has started its own reloader; *remedy* says how to turn that off."""
+
+    remedy: str
+
+
 class ServerListening(Message):
     """The program listens on a TCP port, since *at* (seconds of time.monotonic)."""
 

@@ -58,6 +58,7 @@ class Imports:
         self.own_writes = OwnWrites()
         self._on_read: OnRead | None = None
         self._on_write: Callable[[str], object] = lambda path: None
+        self._on_process: Listener = lambda arguments: None
         self._pending: dict[str, int] = {}  # files noted before `begin`, and when they were read
         self._known: set[str] = set()  # names of files, as their code has them; and paths
         self._known_modules: dict[str, int] = {}  # names of modules, and their identities
@@ -76,14 +77,20 @@ class Imports:
         sys.addaudithook(self._hook)
         sys.meta_path.append(_MissingModules(self))
 
-    def begin(self, on_read: OnRead, on_write: Callable[[str], object] = lambda path: None) -> None:
+    def begin(
+        self,
+        on_read: OnRead,
+        on_write: Callable[[str], object] = lambda path: None,
+        on_process: Listener = lambda arguments: None,
+    ) -> None:
         """Call *on_read* with each file noted from now on; `unreported` yields the earlier ones.
 
         Call *on_write* with each file that the program writes while it starts, and with "" when it
-        starts another process.
+        starts another process. Call *on_process* with the arguments of each audit event of that.
         """
         self._on_read = on_read
         self._on_write = on_write
+        self._on_process = on_process
 
     def set_listener(self, event: str, listener: Listener | None) -> Listener | None:
         """Call *listener* with the arguments of each audit *event*; call none if it is None.
@@ -160,8 +167,6 @@ class Imports:
         file.
         """
         self._ignores_data_writes = True
-        for event in SPAWN_EVENTS:
-            self._listeners.pop(event, None)
 
     def note_missing(self, name: str, path: Sequence[str] | None) -> None:
         """Note where the module *name*, which was not found, could be; *path* as for a finder."""
@@ -240,8 +245,10 @@ class Imports:
             self._on_write(path)
 
     def _on_spawn(self, arguments: tuple[Any, ...]) -> None:
-        self.own_writes.note_spawned()
-        self._on_write("")
+        if not self._ignores_data_writes:
+            self.own_writes.note_spawned()
+            self._on_write("")
+        self._on_process(arguments)
 
     def _note_run(self, name: str) -> None:
         # Not templates: template engines compile them under their own names, and reload them.

@@ -185,11 +185,8 @@ def _supervise(settings: Settings, first: FirstProcess) -> NoReturn:
     from .._common import log
     from .program_process import ProgramProcess
     from .supervisor import Supervisor
-    from .target import reloader_remedy
 
     log.configure(quiet=settings.quiet, verbose=settings.verbose)
-    if remedy := reloader_remedy(settings.target):
-        log.logger.warning("the program has a reloader of its own, and it is on: %s", remedy)
     process = ProgramProcess(first.pid, first.pipes, received=first.received)
     process.started_ns = release.started_ns
     sys.exit(Supervisor(settings, process, monitor).run())

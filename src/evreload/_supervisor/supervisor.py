@@ -74,6 +74,7 @@ class Supervisor:
         self._longest_claim = 0.0  # seconds from the start of a run until it claimed a socket
         self._triggered_at = 0.0  # when the change came that leads to the next run; time.monotonic
         self._interrupted_at = 0.0  # by time.monotonic
+        self._has_warned_of_reloader = False
 
     def run(self) -> int:
         """Supervise until the end; return the status to exit with."""
@@ -82,6 +83,8 @@ class Supervisor:
         return status
 
     async def _supervise(self) -> int:
+        if remedy := target.reloader_remedy(self._settings.target):
+            self._warn_of_reloader(remedy)
         loop = asyncio.get_running_loop()
         self._end: asyncio.Future[int] = loop.create_future()
         for number, handler in self._signal_handlers().items():
@@ -187,6 +190,8 @@ class Supervisor:
                     requests.add(WatchRequest(path, read_ns, is_explicit=True))
                 case protocol.FailedIn(path):
                     requests.add(WatchRequest(path, process.started_ns))
+                case protocol.OwnReloaderStarted(remedy):
+                    self._warn_of_reloader(remedy)
                 case protocol.ModulesListed():
                     if not self._end.done():
                         self._spare.learn()
@@ -226,6 +231,11 @@ class Supervisor:
         self._watcher.program_is_up(None if process.status is None else time.time_ns())
         # In the next turn of the loop: the requests that came with this message are handled first.
         loop.call_soon(self._watcher.announce)
+
+    def _warn_of_reloader(self, remedy: str) -> None:
+        if not self._has_warned_of_reloader:
+            self._has_warned_of_reloader = True
+            logger.warning("the program has a reloader of its own, and it is on: %s", remedy)
 
     def _serve_sockets(self, service: socket) -> None:
         """Keep and pass sockets; later, close those that the program has not claimed in time."""

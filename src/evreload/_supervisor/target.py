@@ -19,10 +19,28 @@ TYPE_CHECKING = False  # `typing` costs 2 ms before the program starts
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
 
-# Servers with a reloader of their own, by what turns it on.
-RELOAD_OPTION = ("granian", "gunicorn", "hypercorn", "uvicorn")  # --reload
+RELOAD = ("--reload",)
+# What turns on the reloader of a program: its subcommand, if that matters, and its options.
+RELOADERS = {
+    "granian": (None, RELOAD),
+    "gunicorn": (None, RELOAD),
+    "hypercorn": (None, RELOAD),
+    "uvicorn": (None, RELOAD),
+    "fastapi": ("run", RELOAD),
+    "flask": ("run", RELOAD),
+    "quart": ("run", RELOAD),
+    "datasette": (None, RELOAD),
+    "pserve": (None, RELOAD),
+    "litestar": ("run", ("--reload", "-r", "--reload-dir", "-R")),
+    "sanic": (None, ("--auto-reload", "--reload", "-r", "--dev", "-d")),
+    "robyn": (None, ("--dev",)),
+    "panel": ("serve", ("--dev", "--autoreload")),
+    "bokeh": ("serve", ("--dev",)),
+    "streamlit": ("run", ("--server.runOnSave",)),
+}
 RUN_DEBUG = ("flask", "quart")  # run --debug
 DJANGO = ("django", "django-admin", "manage.py")
+ALWAYS = {"adev": "runserver", "aiohttp_devtools": "runserver"}  # they have no option for it
 
 
 class UsageError(Exception):
@@ -49,16 +67,34 @@ def reloader_remedy(target: list[str]) -> str | None:
     """Return how to turn off the reloader that *target* turns on itself, if it does."""
     name, *words = target[1:] if target[0] == "-m" else target
     name = os.path.basename(name)
-    options = {*words[: words.index("--")]} if "--" in words else {*words}
-    is_run = "run" in words and words[words.index("run") - 1] not in ("-A", "--app")
+    options = _options(words)
+    is_run = _has_command("run", words)
     is_debugged = name in RUN_DEBUG and is_run and "--debug" in options
-    if name in RELOAD_OPTION and "--reload" in options:
-        return "leave out --reload"
+    command, turning_on = RELOADERS.get(name, (None, ()))
+    if command is None or _has_command(command, words):
+        for option in turning_on:
+            if option in options:
+                return f"leave out {option}"
+    if name in ALWAYS and _has_command(ALWAYS[name], words):
+        return f"run the application without {name}"
     if name in DJANGO and words[:1] == ["runserver"] and "--noreload" not in options:
         return "add --noreload"
     if is_debugged or (name == "fastapi" and words[:1] == ["dev"]):
         return None if "--no-reload" in options else "add --no-reload"
     return None
+
+
+def _has_command(command: str, words: list[str]) -> bool:
+    return command in words and words[words.index(command) - 1] not in ("-A", "--app")
+
+
+def _options(words: list[str]) -> set[str]:
+    """Return the options among *words*, except those that have the value false."""
+    given = words[: words.index("--")] if "--" in words else words
+    pairs = [
+        (word.partition("="), after) for word, after in zip(given, [*given[1:], ""], strict=False)
+    ]
+    return {option for (option, _, value), after in pairs if "false" not in (value, after)}
 
 
 def script(target: list[str]) -> str | None:
