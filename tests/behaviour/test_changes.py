@@ -183,6 +183,46 @@ def test_chmod_reading_and_bytecode_are_no_changes(app, run):
     assert_no_other_change(app)
 
 
+def in_place(path, text, ns):
+    """Write *text*, and set the time, as ``cp -p`` and ``rsync --inplace`` do."""
+    with open(path, "r+") as file:
+        file.write(text)
+        file.flush()
+        os.utime(path, ns=(ns, ns))
+
+
+def removed_first(path, text, ns):
+    """Do what ``tar x`` and ``git checkout`` do; the new file may get the inode of the old one."""
+    path.unlink()
+    path.write_text(text)
+    os.utime(path, ns=(ns, ns))
+
+
+@pytest.mark.parametrize("write", [in_place, removed_first])
+def test_another_content_with_the_same_time_and_size_is_a_change(app, run, write):
+    helper = app.write("helper.py", "VALUE = 1")
+    ns = helper.stat().st_mtime_ns
+    run()  # Python writes bytecode, which it would take for that of the new content, too
+    await_tick()
+    for value in (2, 3):
+        write(helper, f"VALUE = {value}", ns)
+        assert await_restart(app, "helper.py") == f"ready {value}"
+
+
+def test_an_edit_of_another_hard_link_restarts(app, run):
+    source = app.write("elsewhere/source.py", "VALUE = 1")
+    os.link(source, app.path("helper.py"))
+    run()
+    source.write_text("VALUE = 22")
+    assert await_restart(app, "helper.py") == "ready 22"
+    source = app.write("elsewhere/new.py", "VALUE = 3")
+    os.link(source, app.path("link"))
+    os.replace(app.path("link"), app.path("helper.py"))
+    assert await_restart(app, "helper.py") == "ready 3"
+    source.write_text("VALUE = 44")
+    assert await_restart(app, "helper.py") == "ready 44"
+
+
 def test_an_older_modification_time_is_a_change(app, run):
     helper = app.write("helper.py", "VALUE = 1")
     run()
@@ -414,8 +454,8 @@ def test_output_that_goes_to_a_file_in_a_watched_directory_is_no_change(app, mod
     app.write("cookie.py", "VALUE = 1")
     app.write("app.py", PRINTING.format(poll=bool(options)))
     command = f"{sys.executable} -m evreload -v {options} -w ." if mode else sys.executable
+    log = app.write("run.log")
     app.start_command(["sh", "-c", f"exec {command} app.py > run.log 2>&1"])
-    log = app.directory / "run.log"
 
     def lines(containing):
         return [line for line in log.read_text().splitlines() if containing in line]

@@ -9,7 +9,14 @@ import time
 import pytest
 
 from evreload._common import filestat
-from evreload._common.filestat import changed_since, file_time, find_differing, stat_path
+from evreload._common.filestat import (
+    changed_since,
+    differs,
+    file_time,
+    find_differing,
+    stat_path,
+)
+from support.files import await_tick
 
 
 @pytest.fixture
@@ -46,11 +53,37 @@ def test_a_save_a_touch_and_a_replacement_each_change_the_fingerprint(file):
     assert len(seen) == 4
 
 
-def test_a_chmod_and_a_read_do_not_change_the_fingerprint(file):
+def test_a_chmod_a_link_and_a_read_are_no_difference(file):
     before = fingerprint(file)
-    file.chmod(0o600)
     file.read_text()
     assert fingerprint(file) == before
+    await_tick()
+    file.chmod(0o600)
+    os.link(file, file.with_name("link"))
+    assert not differs(before, fingerprint(file))
+    assert find_differing({str(file): before}) == {}
+
+
+def test_a_file_that_is_written_has_another_ctime_whatever_time_it_gets(file):
+    before = fingerprint(file)
+    await_tick()
+    file.write_text("two")
+    os.utime(file, ns=(before.mtime_ns, before.mtime_ns))
+    assert fingerprint(file) == before._replace(ctime_ns=status(file).ctime_ns) != before
+
+
+def test_a_missing_file_differs_from_one_that_exists(file):
+    assert differs(None, fingerprint(file))
+    assert differs(fingerprint(file), None)
+    assert not differs(None, None)
+
+
+def test_another_inode_alone_is_another_number(file):
+    before = fingerprint(file)
+    renumbered = before._replace(inode=1, device=2)
+    assert renumbered.is_renumbered(before)
+    assert differs(before, renumbered)
+    assert not renumbered._replace(ctime_ns=1).is_renumbered(before)
 
 
 def test_a_new_entry_does_not_change_the_fingerprint_of_its_directory(tmp_path):

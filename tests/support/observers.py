@@ -13,6 +13,7 @@ class SilentObservers(ObserverSet):
         super().__init__(lambda event: None, {}, check_time=1.0, poll=False)
         self.mounts = mounts.read()
         self.watched: set[str] = set()
+        self.linked: set[str] = set()
         self.is_stopped = False
 
     def add_watch(self, directory: str) -> None:
@@ -20,6 +21,12 @@ class SilentObservers(ObserverSet):
 
     def remove_watch(self, directory: str) -> None:
         pass
+
+    def add_file_watch(self, path: str) -> None:
+        self.linked.add(path)
+
+    def remove_file_watch(self, path: str) -> None:
+        self.linked.discard(path)
 
     def stop(self) -> None:
         self.is_stopped = True

@@ -178,3 +178,22 @@ def test_any_mount_point_is_read(table_file, table):
         assert found.silent(directory) == expected
         assert found.silent(os.path.join(directory, longer, "file")) == expected
     assert found.silent(f"/{longer}") is None
+
+
+@pytest.mark.parametrize(
+    ("path", "may"),
+    [
+        ("/srv/app/a.py", False),
+        ("/mnt/nfs/a.py", True),
+        ("/mnt/nfs/local/a.py", False),
+        ("/podman/usr/lib/a.py", True),
+        ("/media/usb/a.py", True),
+        ("/over/a.py", False),
+    ],
+)
+def test_file_systems_that_number_their_inodes_anew(path, may):
+    assert mounts.Mounts(TABLE).may_renumber(path) is may
+
+
+def test_an_unknown_file_system_numbers_no_inode_anew():
+    assert not mounts.Mounts("").may_renumber("/srv/app/a.py")

@@ -25,6 +25,7 @@ from evreload._watch.observers.observer_set import ObserverSet
 from evreload._watch.observers.polling import PollingObserver
 from evreload._watch.observers.portable import PortableObserver
 from support.deadline import DEADLINE
+from support.files import await_tick
 from support.waiting import until
 
 CHECK_TIME = 0.02  # seconds
@@ -86,7 +87,7 @@ class TestInotify:
         (top / "other").write_text("")
         file.write_text("")
         assert reported.next() == FileEvent(str(file), is_unfinished=True)
-        assert reported.next() == FileEvent(str(file))
+        assert reported.next() == FileEvent(str(file), is_written=True)
         os.utime(file)
         assert reported.next() == FileEvent(str(file))
         file.rename(top / "away")
@@ -108,7 +109,7 @@ class TestInotify:
             (top / "file").read_text()
             (top / "cookie").mkdir()
             assert reported.next() == FileEvent(str(top / "cookie"))
-        assert reported.next() == FileEvent(str(top / "file"))
+        assert reported.next() == FileEvent(str(top / "file"), is_written=True)
 
     def test_all_names_may_matter(self, inotify, reported, entries, top):
         entries[str(top)] = None
@@ -151,7 +152,7 @@ class TestInotify:
             inner.mkdir()
             inotify.add_watch(str(inner))
             (inner / "file").touch()
-            reported.until(FileEvent(str(inner / "file")))
+            reported.until(FileEvent(str(inner / "file"), is_written=True))
             (inner / "file").unlink()
             inner.rmdir()
             reported.until(FileEvent(str(inner)))
@@ -199,6 +200,37 @@ class TestInotify:
             inotify.add_watch(str(top / "file"))
         with pytest.raises(FileNotFoundError):
             inotify.add_watch(str(top / "missing"))
+
+    def test_a_file_is_watched_itself_also_after_another_has_replaced_it(
+        self, inotify, reported, top
+    ):
+        other = top / "other"
+        for text in ("1", "2"):
+            (top / "new").write_text(text)
+            (top / "new").replace(top / "file")
+            inotify.add_file_watch(str(top / "file"))
+            inotify.add_file_watch(str(top / "file"))  # does nothing
+            other.unlink(missing_ok=True)
+            os.link(top / "file", other)
+            other.write_text(text * 2)
+            written = FileEvent(str(top / "file"), is_written=True)
+            assert {event._replace(is_written=True) for event in reported.until(written)} <= {
+                written
+            }
+        inotify.remove_file_watch(str(top / "file"))
+        inotify.add_watch(str(top))
+        other.write_text("3")
+        (top / "cookie").mkdir()
+        assert reported.next() == FileEvent(str(top / "cookie"))
+
+    def test_two_names_of_one_file_are_watched(self, inotify, reported, top):
+        (top / "file").write_text("")
+        os.link(top / "file", top / "other")
+        names = {str(top / "file"), str(top / "other")}
+        for name in names:
+            inotify.add_file_watch(name)
+        (top / "other").write_text("")
+        assert {reported.next().path, reported.next().path} == names
 
     def test_watchdog_returns_an_error_for_a_directory_that_may_not_be_read(
         self, inotify, top, monkeypatch
@@ -336,6 +368,25 @@ class TestPolling:
             until(lambda: not polling._seen, "forgotten")
         (top / "cookie").write_text("")
         assert reported.next() == FileEvent(str(top / "cookie"))
+
+    def test_a_file_that_is_written_but_keeps_its_time_is_reported(self, polling, reported, top):
+        file = top / "file"
+        file.write_text("1")
+        ns = file.stat().st_mtime_ns
+        polling.add_watch(str(top))
+        reported.until(FileEvent(str(file)))
+        await_tick()
+        file.chmod(0o600)
+        assert reported.next() == FileEvent(str(file))
+        await_tick()
+        with open(file, "r+") as opened:
+            opened.write("2")
+            opened.flush()
+            os.utime(file, ns=(ns, ns))
+        events = [reported.next()]
+        if not events[0].is_written:  # it was polled between the write and the change of its time
+            events.append(reported.next())
+        assert FileEvent(str(file), is_written=True) in events or len(events) == 2
 
     def test_a_directory_that_is_not_watched_any_more_is_not_polled(
         self, polling, reported, entries, top

@@ -15,6 +15,7 @@ import pytest
 
 from evreload._common.own_writes import OwnWrites
 from evreload._common.run_info import RunInfo
+from evreload._common.source import source_hash
 from evreload._watch import debounce as debouncing
 from evreload._watch import git_lock, watched_files
 from evreload._watch.ignore import IgnoreRule
@@ -211,6 +212,97 @@ def test_a_change_that_is_undone_is_none(run, top):
         assert await listener.changes() == {"other"}
 
     run(test, debounce=0.05)
+
+
+def rewrite(path, text):
+    """Write *text*, of the same size, and give the file its old time."""
+    ns = path.stat().st_mtime_ns
+    await_tick()
+    path.write_text(text)
+    os.utime(path, ns=(ns, ns))
+
+
+def event(path, *, is_written):
+    return {FileEvent(str(path), is_written=is_written)}
+
+
+@pytest.mark.parametrize("text", ["1", "2"])
+def test_a_file_that_was_written_is_a_change_though_it_has_its_old_time(run, top, text):
+    async def test(listener):
+        rewrite(top / "file", text)
+        listener.files.handle(event(top / "file", is_written=True))
+        assert await listener.changes() == {"file"}
+        assert listener.path("file") in listener.files.stale()
+
+    run(test)
+
+
+def test_an_attribute_of_a_file_is_no_change_whatever_order_the_events_have(run, top):
+    async def test(listener):
+        await_tick()
+        (top / "file").chmod(0o600)
+        os.link(top / "file", top / "link")
+        listener.files.handle(event(top / "file", is_written=False))
+        assert not listener.files.stale()
+        # Its writer sets the time before it closes the file, which is reported last.
+        rewrite(top / "other", "2")
+        listener.files.handle(event(top / "other", is_written=False))
+        listener.files.handle(event(top / "other", is_written=True))
+        assert await listener.changes() == {"other"}
+
+    run(test)
+
+
+@pytest.mark.parametrize("is_written", [False, True])
+def test_the_content_counts_if_it_is_known_what_the_program_has_read(run, top, is_written):
+    async def test(listener):
+        for name in ("file", "other"):
+            listener.writes.note_read(listener.path(name), source_hash(b"1"), time.time_ns())
+        rewrite(top / "file", "1")
+        listener.files.handle(event(top / "file", is_written=is_written))
+        rewrite(top / "other", "2")
+        listener.files.handle(event(top / "other", is_written=is_written))
+        assert await listener.changes() == {"other"}
+
+    run(test)
+
+
+@pytest.mark.parametrize("may_renumber", [False, True])
+def test_another_number_of_an_inode_is_no_change_where_numbers_do_not_last(
+    run, top, monkeypatch, may_renumber
+):
+    async def test(listener):
+        mounts = listener.connected[-1].mounts
+        monkeypatch.setattr(mounts, "may_renumber", lambda path: may_renumber)
+        fingerprint = listener.files._running[listener.path("file")]
+        listener.files._running[listener.path("file")] = fingerprint._replace(inode=1)
+        listener.report("file")
+        assert bool(listener.files.stale()) is not may_renumber
+        if not may_renumber:
+            assert await listener.changes() == {"file"}
+
+    run(test)
+
+
+def test_a_file_with_other_links_is_watched_itself(run, top):
+    async def test(listener):
+        observers = listener.connected[-1]
+        assert not observers.linked
+        os.link(top / "file", top / "link")
+        listener.report("file")
+        assert observers.linked == {listener.path("file")}
+        (top / "link").unlink()
+        listener.report("file")
+        assert not observers.linked
+        package = top / "site-packages"
+        package.mkdir()
+        os.link(top / "file", package / "file")
+        listener.request("site-packages/file")
+        listener.files.handle(set())
+        listener.report("site-packages/file")
+        assert not observers.linked
+
+    run(test)
 
 
 def test_several_changes_are_delivered_together(run, top):

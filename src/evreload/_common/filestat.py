@@ -28,22 +28,46 @@ def file_time() -> int:
 
 
 class Fingerprint(NamedTuple):
-    """Differs after a file was saved, replaced or touched; not after a chmod or a read."""
+    """What is compared of a file; see `differs`.
+
+    *ctime_ns* is the time of its latest change of any kind, which nothing but the kernel can set.
+    It is 0 for a directory.
+    """
 
     mtime_ns: int
     size: int
     inode: int
     device: int
+    ctime_ns: int
+
+    def is_renumbered(self, before: Fingerprint) -> bool:
+        """Whether only the numbers of inode and device differ from those of *before*."""
+        return self._replace(inode=before.inode, device=before.device) == before
 
 
 class Status(NamedTuple):
-    """What one look at a path found: its fingerprint, its latest change, and what it is."""
+    """What one look at a path found: its fingerprint, its latest change, and what it is.
+
+    *attributes* are those that a chmod, a chown or another hard link changes.
+    """
 
     fingerprint: Fingerprint
     ctime_ns: int
     is_directory: bool
     is_link: bool
     links: int
+    attributes: tuple[int, ...]
+
+
+def differs(before: Fingerprint | None, now: Fingerprint | None) -> bool:
+    """Whether a file was saved, replaced or touched.
+
+    False after a chmod or a read; and if the file was written, but has the same time and size as
+    before: then only `Fingerprint.ctime_ns` differs, as it does after a chmod.
+    """
+    if before is None or now is None:
+        return before is not now
+    return before[:-1] != now[:-1]
 
 
 def stat_path(path: str, *, follow: bool = True) -> Status | None:
@@ -59,13 +83,16 @@ def stat_path(path: str, *, follow: bool = True) -> Status | None:
         return None
     is_directory = stat.S_ISDIR(found.st_mode)
     # The time and size of a directory change with its entries, each of which is watched itself.
-    mtime, size = (0, 0) if is_directory else (found.st_mtime_ns, found.st_size)
+    mtime, size, ctime = (found.st_mtime_ns, found.st_size, found.st_ctime_ns)
+    if is_directory:
+        mtime = size = ctime = 0
     return Status(
-        Fingerprint(mtime, size, found.st_ino, found.st_dev),
+        Fingerprint(mtime, size, found.st_ino, found.st_dev, ctime),
         found.st_ctime_ns,
         is_directory,
         stat.S_ISLNK(found.st_mode),
         found.st_nlink,
+        (found.st_mode, found.st_uid, found.st_gid, found.st_nlink),
     )
 
 
@@ -79,17 +106,17 @@ def quick_fingerprint(path: str) -> tuple[int, ...] | None:
         found = os.stat(path)
     except (OSError, ValueError):
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev
+    return found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev, found.st_ctime_ns
 
 
 def find_differing(known: Mapping[str, Fingerprint | None]) -> dict[str, Fingerprint | None]:
-    """Return the paths of *known* whose fingerprint differs by now, each with the new one."""
+    """Return the paths of *known* that differ by now, each with the new fingerprint."""
     found = {}
     for path, before in list(known.items()):  # a copy: another thread may add paths
         if quick_fingerprint(path) != before:
             here = stat_path(path)
             now = here and here.fingerprint
-            if now != before:
+            if differs(before, now):
                 found[path] = now
     return found
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import os
 
+STANDARD_LIBRARY = os.path.dirname(getattr(os, "__file__", "/nowhere/os.py")) + os.sep
+PACKAGES = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+
 
 def absolute(path: str) -> str:
     """Return *path* as an absolute path without ``..``.
@@ -20,3 +23,8 @@ def absolute(path: str) -> str:
     if up and os.path.realpath(path) != os.path.realpath(plain):
         return os.path.abspath(os.path.join(os.path.realpath(above + up), below))
     return plain
+
+
+def is_installed(path: str) -> bool:
+    """Whether *path* belongs to Python or to an installed package, by the names in it."""
+    return path.startswith(STANDARD_LIBRARY) or any(name in path for name in PACKAGES)

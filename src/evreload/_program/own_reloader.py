@@ -10,8 +10,9 @@ Owns: nothing.
 
 from __future__ import annotations
 
-import os
 import sys
+
+from .._common.paths import is_installed
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ REMEDIES = {
     "uvicorn": "leave out reload=True",
     "werkzeug": "leave out use_reloader=True",
 }
-INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 # Reloaders whose modules and functions have other names.
 UNNAMED = ("watchfiles.run", "aiohttp_devtools.runserver.watch")
 BOTTLE = "BOTTLE_CHILD"  # in the environment of what Bottle's reloader starts
@@ -48,21 +48,17 @@ def remedy(started: tuple[Any, ...] = ()) -> str | None:
     frame: FrameType | None = sys._getframe(1)
     while frame:
         module = frame.f_globals.get("__name__")
-        if type(module) is str and _is_installed(frame.f_code.co_filename):
-            packages.add(module.partition(".")[0])
-            is_reloader |= _is_reloader(module, frame.f_code.co_name)
-        elif module == "multiprocessing.process":  # Sanic names the process of its reloader so
+        if module == "multiprocessing.process":  # Sanic names the process of its reloader so
             process = frame.f_locals.get("self")
             is_reloader |= "reloader" in str(getattr(process, "name", "")).lower()
+        elif type(module) is str and is_installed(frame.f_code.co_filename):
+            packages.add(module.partition(".")[0])
+            is_reloader |= _is_reloader(module, frame.f_code.co_name)
         frame = frame.f_back
     if not is_reloader:
         return None
     known = [text for package, text in REMEDIES.items() if package in packages]
     return known[0] if known else "turn it off"
-
-
-def _is_installed(path: str) -> bool:
-    return any(part in path for part in INSTALLED)
 
 
 def _is_reloader(module: str, function: str) -> bool:

@@ -17,8 +17,9 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from .._common.filestat import Fingerprint, Status, find_differing, stat_path
-from .._common.source import other_form
+from .._common.filestat import Fingerprint, Status, differs, find_differing, stat_path
+from .._common.paths import is_installed
+from .._common.source import other_form, source_hash
 from .debounce import Debouncer
 from .ignore import OWN_OUTPUT, IgnoreRule, by_default, by_output
 from .listener import Changes, WatchListener, WatchRequest
@@ -30,7 +31,7 @@ from .watch_plan import WatchPlan
 
 SLICE = 0.002  # seconds of scanning before the loop gets its turn
 YIELD_TIME = 0.0001  # seconds in which a thread that waits for the lock gets it
-UNKNOWN = Fingerprint(-1, -1, -1, -1)  # differs from that of any file
+UNKNOWN = Fingerprint(-1, -1, -1, -1, -1)  # differs from that of any file
 
 logger = logging.getLogger("evreload")
 
@@ -71,6 +72,8 @@ class WatchedFiles:
         self._to_scan: dict[str, None] = {}
         self._is_scanning_all = False
         self._changing: set[str] = set()
+        self._written: set[str] = set()  # paths that events say are written
+        self._linked: set[str] = set()  # files that are watched themselves
         self._delivered: tuple[Changes, asyncio.AbstractEventLoop | None] = ({}, None)
         self._explain: set[str] = set()  # paths with an event; logged if the scan finds no change
         self._debouncer = Debouncer(debounce, self._changing, self._is_new, self._deliver)
@@ -137,6 +140,7 @@ class WatchedFiles:
             now = self._running[path] = stale.get(path, self._running[path])
             self._forget_if_gone(path, now)
         self._changing.clear()
+        self._written &= self._to_scan.keys()
         self._startup.begin_run()
         self._delivered = ({}, None)
 
@@ -159,8 +163,10 @@ class WatchedFiles:
         self._scan_in_slices()
 
     def _handle_event(self, event: FileEvent) -> None:
-        path, is_unfinished, is_gone = event
+        path, is_unfinished, is_gone, is_written = event
         touched = self._paths_touched(path)
+        if is_written or is_unfinished:
+            self._written |= touched
         self._explain |= touched
         self._to_scan.update(dict.fromkeys(touched))
         if not path or self._plan.is_junction(path) or self._directories.is_scanned(path):
@@ -208,6 +214,7 @@ class WatchedFiles:
     def _begin_full_scan(self) -> None:
         if self._observers is None:
             self._observers = self._connect()
+            self._linked.clear()
         self._is_scanning_all = True
         self._plan.begin(self._observers)
         self._to_scan.update(dict.fromkeys(self._requests))
@@ -243,6 +250,7 @@ class WatchedFiles:
             here = stat_path(path)
         if here and here.is_directory and self._is_recursive(path):
             self._scan_directory(path)
+        self._watch_links(path, here)
         now = here and here.fingerprint
         if path not in self._running:
             self._running[path] = now
@@ -252,14 +260,61 @@ class WatchedFiles:
         if now is None and is_requested and self._running[path] and (other := other_form(path)):
             # The module may become a package, or the reverse: the program would read that file.
             self.request(WatchRequest(other, self._startup.began_ns))
-        if self._running[path] != now:
+        if self._has_changed(path, now):
             self._changing.add(path)
         elif path not in self._changing:
+            self._written.discard(path)
             self._forget_if_gone(path, now)
         if path in self._explain:
             self._explain.discard(path)
             if path not in self._changing:
                 logger.debug("%s: unchanged on disk", path)
+
+    def _watch_links(self, path: str, here: Status | None) -> None:
+        """Watch the file *path* itself if it has other hard links, by which it may be written.
+
+        The files of installed packages may all have: package managers link them from a cache.
+        """
+        assert self._observers is not None
+        if here and here.links > 1 and not here.is_directory and not is_installed(path):
+            self._linked.add(path)
+            self._observers.add_file_watch(path)
+        elif path in self._linked:
+            self._linked.discard(path)
+            self._observers.remove_file_watch(path)
+
+    def _has_changed(self, path: str, now: Fingerprint | None) -> bool:
+        """Whether *path* differs from what the program runs, with the fingerprint *now*."""
+        before = self._running[path]
+        if before == now:
+            return False
+        if differs(before, now):
+            return not self._is_renumbered(path, before, now)
+        if self._is_rewritten(path):
+            self._running[path] = UNKNOWN
+            return True
+        return False
+
+    def _is_rewritten(self, path: str) -> bool:
+        """Whether *path* has another content, though the same time and size as before.
+
+        Its ctime differs. Its events say whether it was written; after that it has another content,
+        unless it is known to have the same.
+        """
+        if content_hash := self._listener.own_writes().hash_read(path):
+            try:
+                with open(path, "rb") as file:
+                    return source_hash(file.read()) != content_hash
+            except OSError:
+                return False
+        return path in self._written
+
+    def _is_renumbered(
+        self, path: str, before: Fingerprint | None, now: Fingerprint | None
+    ) -> bool:
+        """Whether *path* is the same file, whose inode has got another number."""
+        same = before and now and now.is_renumbered(before)
+        return bool(same and self._observers and self._observers.mounts.may_renumber(path))
 
     def _may_have_changed(self, path: str, here: Status) -> bool:
         """Whether *path* may have changed since the program read it, or did not find it."""
@@ -306,6 +361,10 @@ class WatchedFiles:
     def _forget(self, path: str) -> None:
         self._running.pop(path, None)
         self._to_scan.pop(path, None)
+        self._written.discard(path)
+        if path in self._linked and self._observers:
+            self._linked.discard(path)
+            self._observers.remove_file_watch(path)
 
     def _forget_if_gone(self, path: str, now: Fingerprint | None) -> None:
         """Forget *path* if it was created and removed again below a watched directory."""
@@ -317,7 +376,11 @@ class WatchedFiles:
 
     def stale(self) -> Changes:
         """Look at every file, now; return those that differ from what the program runs."""
-        return find_differing(self._running)
+        return {
+            path: now
+            for path, now in find_differing(self._running).items()
+            if not self._is_renumbered(path, self._running.get(path), now)
+        }
 
     def changes(self) -> Changes:
         """Look at every file, now; return what would be delivered once it has settled."""
@@ -331,7 +394,7 @@ class WatchedFiles:
         for path in sorted(self._changing):
             here = stat_path(path)
             now = here and here.fingerprint
-            if now == self._running[path] or not self._counts(path, now):
+            if not self._has_changed(path, now) or not self._counts(path, now):
                 self._changing.discard(path)
                 self._forget_if_gone(path, now)
                 continue
@@ -345,6 +408,7 @@ class WatchedFiles:
                 self._running[path] = now
             else:
                 asyncio.get_running_loop().call_later(delay, self._end_wait, path)
+        self._written &= self._to_scan.keys() | self._changing
         self._startup.settle()
         # On another loop, the same changes are delivered again: the task that the first delivery
         # started has ended with its loop.

@@ -14,12 +14,14 @@ class FileEvent(NamedTuple):
     """Something happened at *path*: to an entry of a watched directory, or to the directory itself.
 
     *is_unfinished*: the entry was just created, and its writer has not closed it yet. *is_gone*: it
-    was removed; if it is created again, another event follows.
+    was removed; if it is created again, another event follows. *is_written*: it was written, not
+    merely moved, nor were merely its attributes changed.
     """
 
     path: str
     is_unfinished: bool = False
     is_gone: bool = False
+    is_written: bool = False
 
 
 EVENTS_LOST = FileEvent("")  # the kernel dropped events: every path must be looked at
@@ -40,6 +42,15 @@ class Observer(Protocol):
 
     def remove_watch(self, directory: str) -> None:
         """Watch *directory* no more."""
+
+    def add_file_watch(self, path: str) -> None:
+        """Watch the file *path* itself, which has other hard links. Raises OSError.
+
+        It may be written by another of its names, in a directory that is not watched.
+        """
+
+    def remove_file_watch(self, path: str) -> None:
+        """Watch the file *path* itself no more."""
 
     def stop(self) -> None:
         """End the observer's thread, and wait for its end."""

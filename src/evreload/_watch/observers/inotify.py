@@ -31,6 +31,8 @@ ITSELF = IN.IN_DELETE | IN.IN_DELETE_SELF | IN.IN_MOVE_SELF | IN.IN_ONLYDIR | IN
 # No opens and no reads, or each import would be an event; no writes, since a file that is being
 # written is not complete. Attributes, for `touch`.
 CONTENTS = ITSELF | IN.IN_CLOSE_WRITE | IN.IN_CREATE | IN.IN_MOVE | IN.IN_ATTRIB
+# Of a file that has other hard links: the directory of this name gets no events of the others.
+FILE = IN.IN_CLOSE_WRITE | IN.IN_ATTRIB | IN.IN_MASK_ADD
 GONE = IN.IN_DELETE | IN.IN_MOVED_FROM
 
 logger = logging.getLogger("evreload")
@@ -57,6 +59,7 @@ class InotifyObserver:
         self._on_event = on_event
         self._entries = entries
         self._watches: dict[str, _DirectoryWatch] = {}
+        self._file_watches: dict[str, _FileWatch] = {}
         self._thread = _InotifyThread(on_death)
         self._thread.start()
 
@@ -69,11 +72,7 @@ class InotifyObserver:
         if old and old.covers(identity, contents):
             return
         new = _DirectoryWatch(directory, identity, contents, self._on_event, self._matters)
-        mask: Any = CONTENTS if contents else ITSELF
-        new.wd = self._thread.add_callback(os.fsencode(directory), mask, new, _key(new))
-        if new.wd == -1:  # watchdog returns this for EACCES
-            self._remove(new)
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), directory)
+        self._add(directory, CONTENTS if contents else ITSELF, new)
         self._watches[directory] = new
         if old:
             self._remove(old)
@@ -81,6 +80,24 @@ class InotifyObserver:
     def remove_watch(self, directory: str) -> None:
         """Watch *directory* no more."""
         if old := self._watches.pop(directory, None):
+            self._remove(old)
+
+    def add_file_watch(self, path: str) -> None:
+        """Watch the file *path* itself, whatever has that name now. Raises OSError."""
+        status = os.stat(path)
+        identity = status.st_dev, status.st_ino
+        old = self._file_watches.get(path)
+        if old and old.live and old.identity == identity:
+            return
+        new = _FileWatch(path, identity, self._on_event)
+        self._add(path, FILE, new)
+        self._file_watches[path] = new
+        if old:
+            self._remove(old)
+
+    def remove_file_watch(self, path: str) -> None:
+        """Watch the file *path* itself no more."""
+        if old := self._file_watches.pop(path, None):
             self._remove(old)
 
     def stop(self) -> None:
@@ -96,7 +113,13 @@ class InotifyObserver:
             return True
         return event.is_delete and os.path.join(directory, name) in self._entries
 
-    def _remove(self, watch: _DirectoryWatch) -> None:
+    def _add(self, path: str, mask: Any, watch: _DirectoryWatch | _FileWatch) -> None:
+        watch.wd = self._thread.add_callback(os.fsencode(path), mask, watch, _key(watch))
+        if watch.wd == -1:  # watchdog returns this for EACCES
+            self._remove(watch)
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    def _remove(self, watch: _DirectoryWatch | _FileWatch) -> None:
         watch.live = False
         self._thread.remove_callbacks([(watch.wd, _key(watch))])
 
@@ -134,7 +157,8 @@ class _DirectoryWatch:
         if self._matters(self._directory, name, event):
             created = event.is_create and not event.is_directory
             gone = bool(event.mask & GONE)
-            self._report(FileEvent(os.path.join(self._directory, name), created, gone))
+            path = os.path.join(self._directory, name)
+            self._report(FileEvent(path, created, gone, event.is_close_write))
 
     def on_watch_deleted(self, wd: object) -> None:
         if self.live:
@@ -144,6 +168,30 @@ class _DirectoryWatch:
     def on_queue_overflow(self) -> None:
         if self.live:
             self._report(EVENTS_LOST)
+
+
+class _FileWatch:
+    """watchdog's WatchCallback for one file. Must neither block nor raise.
+
+    What happens to the name of the file is reported by the watch of its directory.
+    """
+
+    def __init__(self, path: str, identity: tuple[int, int], on_event: OnEvent) -> None:
+        self.wd: Any = -1
+        self.live = True
+        self.identity = identity
+        self._path = path
+        self._report = on_event
+
+    def on_event(self, event: InotifyEvent) -> None:
+        if self.live:
+            self._report(FileEvent(self._path, is_written=event.is_close_write))
+
+    def on_watch_deleted(self, wd: object) -> None:
+        self.live = False
+
+    def on_queue_overflow(self) -> None:
+        """Do nothing: the directories report it."""
 
 
 class _InotifyThread(InotifyFD):
@@ -174,5 +222,5 @@ class _InotifyThread(InotifyFD):
         return events
 
 
-def _key(watch: _DirectoryWatch) -> Any:
+def _key(watch: _DirectoryWatch | _FileWatch) -> Any:
     return id(watch)

@@ -40,6 +40,8 @@ REMOTE = {
 # These FUSE file systems deliver events: all changes of a local disk, or of the layers of a
 # container, pass through them.
 LOCAL_FUSE = {"fuseblk", "fuse.fuse-overlayfs"}
+# They have no numbers of inodes on the disk; Linux makes them up each time it reads a file.
+RENUMBERING = {"exfat", "msdos", "vfat"}
 # Every container has these, each mounted by itself.
 CONTAINER_FILES = {"/etc/hostname", "/etc/hosts", "/etc/resolv.conf"}
 
@@ -52,18 +54,27 @@ class Mounts:
 
     def silent(self, directory: str) -> str | None:
         """Return the type of the file system of *directory* if it delivers no events."""
-        while directory not in self._types:
-            parent = os.path.dirname(directory)
-            if parent == directory:
-                return None
-            directory = parent
-        kind = self._types[directory]
+        kind = self._type(directory)
         is_silent = kind in REMOTE or (kind.startswith("fuse") and kind not in LOCAL_FUSE)
         return kind if is_silent else None
+
+    def _type(self, path: str) -> str:
+        """Return the type of the file system of *path*; empty if it is not known."""
+        while path not in self._types:
+            parent = os.path.dirname(path)
+            if parent == path:
+                return ""
+            path = parent
+        return self._types[path]
 
     def may_be_remote(self, path: str) -> bool:
         """Whether another machine's clock may stamp *path*; True if the mounts are not known."""
         return not self._types or self.silent(os.path.realpath(path)) is not None
+
+    def may_renumber(self, path: str) -> bool:
+        """Whether the inode of *path* may get another number, though it is the same file."""
+        kind = self._type(os.path.realpath(path))
+        return kind in REMOTE or kind in RENUMBERING or kind.startswith("fuse")
 
     def file_in(self, directory: str) -> str | None:
         """Return a file in *directory* that is itself a mount: *directory* gets no events of it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -104,6 +105,25 @@ class ObserverSet:
         for observer in (self._events, self._polling):
             if observer is not None:
                 observer.remove_watch(directory)
+
+    def add_file_watch(self, path: str) -> None:
+        """Watch the file *path* itself, which has other hard links; see `Observer`."""
+        events = self._events
+        directory = os.path.dirname(path)
+        if self._is_stopped or events is None or self.mounts.silent(os.path.realpath(directory)):
+            return  # its directory is polled
+        try:
+            events.add_file_watch(path)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                return  # the directory reports its removal
+            self._explain(path, *_reason(error))
+            self._poll_directory(os.path.realpath(directory))
+
+    def remove_file_watch(self, path: str) -> None:
+        """Watch the file *path* itself no more."""
+        if self._events is not None:
+            self._events.remove_file_watch(path)
 
     def stop(self) -> None:
         """End all threads, for good."""

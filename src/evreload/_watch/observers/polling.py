@@ -14,7 +14,7 @@ import os
 import threading
 from collections.abc import Iterator
 
-from ..._common.filestat import Fingerprint, quick_fingerprint, stat_path
+from ..._common.filestat import Fingerprint, Status, differs, quick_fingerprint, stat_path
 from .base import Entries, FileEvent, OnEvent
 
 logger = logging.getLogger("evreload")
@@ -34,7 +34,7 @@ class PollingObserver:
         self._on_event = on_event
         self._entries = entries
         self._check_time = check_time
-        self._seen: dict[str, Fingerprint | None] = {}
+        self._seen: dict[str, Status | None] = {}
         self._listings: dict[str, set[str]] = {}
         self._directories: dict[str, None] = {}
         self._stopping = threading.Event()
@@ -73,14 +73,14 @@ class PollingObserver:
 
     def _check(self, path: str) -> None:
         now = quick_fingerprint(path)
-        if now and self._seen.get(path) == now:
+        seen = self._seen.get(path)
+        if now and seen and seen.fingerprint == now:
             return
         status = (now and stat_path(path)) or stat_path(path, follow=False)
-        fingerprint = status and status.fingerprint
         # A path polled for the first time is reported, too: it may have changed since the scan.
-        if path not in self._seen or self._seen[path] != fingerprint:
-            self._seen[path] = fingerprint
-            self._on_event(FileEvent(path))
+        if path not in self._seen or _fingerprint(seen) != _fingerprint(status):
+            self._seen[path] = status
+            self._on_event(FileEvent(path, is_written=_is_rewritten(seen, status)))
 
     def _paths(self, directory: str) -> Iterator[str]:
         names = self._entries.get(directory, set())
@@ -101,3 +101,16 @@ def _listing(directory: str) -> set[str]:
         return {entry.path for entry in os.scandir(directory)}
     except OSError:
         return set()
+
+
+def _fingerprint(status: Status | None) -> Fingerprint | None:
+    return status and status.fingerprint
+
+
+def _is_rewritten(before: Status | None, now: Status | None) -> bool:
+    """Whether a file seems to be written, and to have got its old time again.
+
+    Its ctime differs, and no attribute accounts for that.
+    """
+    same = not differs(_fingerprint(before), _fingerprint(now))
+    return bool(same and before and now and before.attributes == now.attributes)

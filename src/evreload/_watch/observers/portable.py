@@ -62,6 +62,12 @@ class PortableObserver(FileSystemEventHandler):
     def remove_watch(self, directory: str) -> None:
         """Leave the root as it is: it may serve other directories, and costs nothing."""
 
+    def add_file_watch(self, path: str) -> None:
+        """Do nothing: the other names of a file are not known here."""
+
+    def remove_file_watch(self, path: str) -> None:
+        """Do nothing."""
+
     def stop(self) -> None:
         """End the observer's thread, and wait for its end."""
         self._observer.stop()
