@@ -257,6 +257,28 @@ class TestInotify:
         assert descriptors() == before
         assert reported.empty()
 
+    def test_it_catches_up_with_all_that_has_happened(self, inotify, reported, entries, top):
+        entries[str(top)] = None
+        inotify.add_watch(str(top))
+        for number in range(1000):
+            (top / f"file{number}").mkdir()
+            if number % 100 == 0:
+                assert inotify.catch_up()
+                assert reported.qsize() == number + 1
+
+    def test_it_cannot_catch_up_without_a_watch_or_once_it_is_stopped(
+        self, reported, entries, died, monkeypatch
+    ):
+        from evreload._watch.observers.inotify import InotifyObserver
+
+        inotify = InotifyObserver(reported.put, entries, died.set)
+        with monkeypatch.context() as patch:
+            name = "evreload._watch.observers.inotify.inotify_add_watch"
+            patch.setattr(name, lambda *arguments: -1)
+            assert not inotify.catch_up()
+        inotify.stop()
+        assert not inotify.catch_up()
+
     def test_an_overflow_of_the_queue_is_reported_as_lost_events(self, inotify, reported, top):
         from watchdog.observers.inotify_c import InotifyConstants, InotifyEvent, WatchDescriptor
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 import time
 import zipfile
@@ -310,6 +311,37 @@ def test_files_are_looked_at_on_request(top, monkeypatch):
         (top / "file").unlink()
         assert listener.watcher.stale() == {path: None}
         assert listener.watcher.changes() == {}  # a deletion is none
+        listener.watcher.stop()
+
+    run(main)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere all files are looked at")
+def test_only_files_with_events_are_looked_at_before_the_next_run(top, monkeypatch):
+    looked_at = []
+
+    def find_differing(known):
+        looked_at.append(set(known))
+        return known
+
+    monkeypatch.setattr(watched_files, "find_differing", find_differing)
+    for number in range(100):
+        (top / f"file{number}").touch()
+    await_tick()
+
+    async def main():
+        listener = Listener(debounce=DEADLINE)
+        names = [f"file{number}" for number in range(100)]
+        listener.watcher.start(requests(top, *names))
+        await listener.watching()
+        listener.watcher.stale()
+        for name in names[:50:7]:  # no turn of the loop follows
+            (top / name).write_text("22")
+        listener.watcher.stale()
+        (top / "file99").unlink()
+        listener.watcher.stale()
+        changed = {str(top / name) for name in names[:50:7]}
+        assert looked_at == [set(), changed, {*changed, str(top / "file99")}]
         listener.watcher.stop()
 
     run(main)

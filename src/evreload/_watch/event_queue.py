@@ -60,6 +60,10 @@ class EventQueue(Generic[T]):
         self._loop.add_callback(self._deliver_items)
         self._loop.ensure_running(self._deliver_items)
 
+    def deliver_now(self) -> None:
+        """Deliver what was put so far. On the loop's thread."""
+        self._deliver_items()
+
     def close(self) -> None:
         """Deliver nothing until `open`, and end the thread that searches for a loop."""
         self._is_open = False

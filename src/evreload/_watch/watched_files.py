@@ -376,10 +376,22 @@ class WatchedFiles:
 
     def stale(self) -> Changes:
         """Look at every file, now; return those that differ from what the program runs."""
+        return self._find_differing(self._running)
+
+    def stale_with_events(self) -> Changes:
+        """Do what `stale` does, but look only at files with events that were handled before."""
+        paths = (self._to_scan.keys() | self._changing) & self._running.keys()
+        return self._find_differing({path: self._running[path] for path in paths})
+
+    def catch_up(self) -> bool:
+        """Have the observers report what has happened so far; return whether that is all."""
+        return self._observers is not None and self._observers.catch_up()
+
+    def _find_differing(self, known: Changes) -> Changes:
         return {
             path: now
-            for path, now in find_differing(self._running).items()
-            if not self._is_renumbered(path, self._running.get(path), now)
+            for path, now in find_differing(known).items()
+            if not self._is_renumbered(path, known.get(path), now)
         }
 
     def changes(self) -> Changes:

@@ -248,8 +248,16 @@ class FileWatcher:
         return self._files is not None and self._files.is_requested(path)
 
     def stale(self) -> Changes:
-        """Look at every file, now; return those that differ from what the program runs."""
-        return self._files.stale() if self._files else {}
+        """Return the files that differ, now, from what the program runs. On the loop's thread.
+
+        Look at those with events only, if it is certain that the observers have reported all.
+        """
+        if self._files is None:
+            return {}
+        if not self._files.catch_up():
+            return self._files.stale()
+        self._queue.deliver_now()
+        return self._files.stale_with_events()
 
     def changes(self) -> Changes:
         """Look at every file, now; return what would be delivered once it has settled."""

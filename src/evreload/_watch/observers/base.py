@@ -52,5 +52,8 @@ class Observer(Protocol):
     def remove_file_watch(self, path: str) -> None:
         """Watch the file *path* itself no more."""
 
+    def catch_up(self) -> bool:
+        """Report what has happened so far; return False if that cannot be done in a moment."""
+
     def stop(self) -> None:
         """End the observer's thread, and wait for its end."""

@@ -14,11 +14,17 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import threading
 from collections.abc import Callable
 from typing import Any
 
 from watchdog.observers.inotify_c import InotifyConstants as IN
-from watchdog.observers.inotify_c import InotifyEvent, InotifyFD
+from watchdog.observers.inotify_c import (
+    InotifyEvent,
+    InotifyFD,
+    inotify_add_watch,
+    inotify_rm_watch,
+)
 
 from .base import EVENTS_LOST, Entries, FileEvent, OnEvent
 
@@ -33,6 +39,11 @@ ITSELF = IN.IN_DELETE | IN.IN_DELETE_SELF | IN.IN_MOVE_SELF | IN.IN_ONLYDIR | IN
 CONTENTS = ITSELF | IN.IN_CLOSE_WRITE | IN.IN_CREATE | IN.IN_MOVE | IN.IN_ATTRIB
 # Of a file that has other hard links: the directory of this name gets no events of the others.
 FILE = IN.IN_CLOSE_WRITE | IN.IN_ATTRIB | IN.IN_MASK_ADD
+# A watch that ends at once: its end is reported after all events so far. The watch must not become
+# one with another watch of the same file; watchdog has no name for this flag. See inotify(7).
+IN_MASK_CREATE = 1 << 28
+MARK = IN.IN_DELETE_SELF | IN_MASK_CREATE
+CATCH_UP_TIME = 0.1  # seconds to wait for the end of that watch
 GONE = IN.IN_DELETE | IN.IN_MOVED_FROM
 
 logger = logging.getLogger("evreload")
@@ -99,6 +110,10 @@ class InotifyObserver:
         """Watch the file *path* itself no more."""
         if old := self._file_watches.pop(path, None):
             self._remove(old)
+
+    def catch_up(self) -> bool:
+        """Wait until all events so far are reported; return False if that takes too long."""
+        return self._thread.catch_up()
 
     def stop(self) -> None:
         """Close the descriptor and wait for the thread: neither may be left before a fork."""
@@ -206,6 +221,29 @@ class _InotifyThread(InotifyFD):
         except AttributeError:
             raise OSError(errno.ENOSYS, "an unknown version of watchdog") from None
         self.name = "evreload-inotify"
+        self._marks: dict[int, threading.Event] = {}
+
+    def catch_up(self) -> bool:
+        """Wait until all events so far are handled; return False if that takes too long."""
+        descriptor = self._inotify_fd
+        with self._lock:  # so that the end of the watch is not handled before it is in `_marks`
+            if self._closed:
+                return False
+            mark: Any = inotify_add_watch(descriptor, os.fsencode(os.devnull), MARK)
+            if mark == -1:  # such as by the user's limit, or an old kernel
+                return False
+            self._marks[mark] = reached = threading.Event()
+            inotify_rm_watch(descriptor, mark)
+        return reached.wait(CATCH_UP_TIME)
+
+    def handle_event(self, event: InotifyEvent) -> None:
+        if self._marks and event.is_ignored:
+            with self._lock:
+                reached = self._marks.pop(event.wd, None)
+            if reached:
+                reached.set()
+                return
+        super().handle_event(event)
 
     def run(self) -> None:
         try:

@@ -125,6 +125,10 @@ class ObserverSet:
         if self._events is not None:
             self._events.remove_file_watch(path)
 
+    def catch_up(self) -> bool:
+        """Report what has happened so far; return False if it is not certain that this is all."""
+        return self._events is not None and self._polling is None and self._events.catch_up()
+
     def stop(self) -> None:
         """End all threads, for good."""
         self._is_stopped = True

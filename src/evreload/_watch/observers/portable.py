@@ -68,6 +68,10 @@ class PortableObserver(FileSystemEventHandler):
     def remove_file_watch(self, path: str) -> None:
         """Do nothing."""
 
+    def catch_up(self) -> bool:
+        """Return False: the system delivers events when it likes to."""
+        return False
+
     def stop(self) -> None:
         """End the observer's thread, and wait for its end."""
         self._observer.stop()
