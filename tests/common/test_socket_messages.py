@@ -21,9 +21,11 @@ from evreload._common.socket_messages import (
     kept_address,
     listening_address,
     pack,
+    pack_places,
     receive,
     reuses_port,
     unpack,
+    unpack_places,
 )
 
 # What an address is made of: no NUL, and what the file system's encoding can hold.
@@ -40,7 +42,18 @@ def pair():
 @settings(deadline=None)
 @given(st.sampled_from([KEEP, CLAIM, RELEASE]), st.lists(FIELDS).map(tuple))
 def test_a_request_survives_its_datagram(kind, address):
-    assert unpack(pack(kind, address)) == (kind, address)
+    assert unpack(pack(kind, address)) == (kind, address, os.getpid())
+
+
+PLACES = st.sets(st.tuples(st.sampled_from(["2", "10"]), st.sampled_from(["::1", "10.0.0.1"])))
+
+
+@given(PLACES)
+def test_the_places_where_sockets_are_kept_survive_their_answer(hosts):
+    places = {(family, host, "80") for family, host in hosts}
+    answer = pack_places(places)
+    assert answer  # an empty one would be the end of the connection
+    assert unpack_places(answer) == places
 
 
 def address_at(sock: socket.socket, where: tuple[object, ...]) -> Address:

@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import socket
+import textwrap
 import threading
 from pathlib import Path
 
@@ -326,6 +327,132 @@ def test_a_port_that_the_program_has_bound_itself_is_in_use(app, port):
         socket.create_connection(("127.0.0.1", port)).close()
 
 
+# One of several processes is the leader: the one that has bound the port. It ends when a client
+# says so, and another one takes its place.
+LEADER = """
+import errno, os, signal, socket, sys, time
+import helper
+
+def lead():
+    while True:
+        try:
+            listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+        except OSError as error:
+            assert error.errno == errno.EADDRINUSE
+            time.sleep(0.02)
+            continue
+        print("leader", helper.VALUE, os.getpid(), flush=True)
+        while True:
+            with listener.accept()[0] as client:
+                client.sendall(b"%d" % os.getpid())
+                if client.recv(1) == b"q":
+                    os._exit(0)
+
+START
+time.sleep(600)
+"""
+FORKS = """
+for _ in range(3):
+    if os.fork() == 0:
+        lead()
+"""
+SPAWNS = """
+import multiprocessing
+if __name__ == "__main__":
+    context = multiprocessing.get_context("spawn")
+    for _ in range(3):
+        context.Process(target=lead).start()
+"""
+
+
+def leader(port, message=b"."):
+    with socket.create_connection(("127.0.0.1", port), DEADLINE) as client:
+        client.settimeout(DEADLINE)
+        pid = client.recv(100).decode()
+        client.sendall(message)
+        assert client.recv(1) == b""
+        return pid
+
+
+@pytest.mark.parametrize("workers", [FORKS, SPAWNS], ids=["forked", "spawned"])
+def test_a_port_belongs_to_one_process_until_that_ends(app, port, workers):
+    app.write("helper.py", "VALUE = 0")
+    tail = "time.sleep(600)\n"
+    text = LEADER.replace("START\n" + tail, workers)
+    app.write("app.py", text + ("    " if workers is SPAWNS else "") + tail)
+    app.start("-m", "evreload", "app.py", str(port))
+    for value in range(3):
+        if value:
+            app.await_watching(by_now=True)
+            app.write("helper.py", f"VALUE = {value}")
+        first = app.line(f"leader {value} ").split()[-1]
+        assert {leader(port) for _ in range(5)} == {first}
+        leader(port, b"q")
+        second = app.line(f"leader {value} ").split()[-1]
+        assert second != first
+        assert {leader(port) for _ in range(5)} == {second}
+
+
+# Each looks in its own way whether something serves at the port, before it binds.
+PROBES = {
+    "connect": """
+        socket.create_connection(address, 5)
+    """,
+    "connect_ex": """
+        with socket.socket() as probe:
+            probe.settimeout(5)
+            if number := probe.connect_ex(address):
+                raise OSError(number, "refused")
+    """,
+    "by name": """
+        socket.create_connection(("localhost", address[1]), 5)
+    """,
+    "asyncio": """
+        asyncio.run(asyncio.open_connection(*address))
+    """,
+}
+
+
+@pytest.mark.parametrize("how", PROBES)
+def test_a_program_that_looks_whether_its_port_is_free_finds_it_free(app, port, how):
+    app.write("helper.py", "VALUE = 0")
+    app.write(
+        "app.py",
+        f"""
+        import asyncio, errno, socket, sys, time
+        import helper
+
+        address = "127.0.0.1", int(sys.argv[1])
+
+        def probe():
+        {textwrap.indent(textwrap.dedent(PROBES[how]), " " * 12)}
+        try:
+            probe()
+            sys.exit("the port is not free")
+        except OSError as error:
+            assert error.errno == errno.ECONNREFUSED, error
+        listener = socket.create_server(address)
+        socket.create_connection(address).close()
+        listener.accept()[0].close()
+        print("ready", helper.VALUE, flush=True)
+        while True:
+            with listener.accept()[0] as client:
+                if client.recv(1):
+                    client.sendall(b"%d" % helper.VALUE)
+        """.replace("        def probe():\n        ", "        def probe():\n"),
+    )
+    app.start("-m", "evreload", "app.py", str(port))
+    app.line("ready 0")
+    for value in (1, 2):
+        app.await_watching(by_now=True)
+        app.write("helper.py", f"VALUE = {value}")
+        app.line("restarting server")
+        app.line(f"ready {value}")
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b".")
+            assert client.recv(1) == b"%d" % value
+
+
 # The interceptor alone
 
 
@@ -348,7 +475,8 @@ def test_nothing_is_sent_to_another_file_with_the_number_of_the_closed_socket():
     other, their_other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     number = program_end.detach()
     interceptor = SocketInterceptor(number, lambda: None, lambda: None, may_claim=True)
-    with supervisor_end, other, their_other, interceptor._service, socket.socket() as listener:
+    service = contextlib.closing(interceptor._service)
+    with supervisor_end, other, their_other, service, socket.socket() as listener:
         os.dup2(their_other.fileno(), number)
         interceptor.bind(listener, ("127.0.0.1", free_port()))
         interceptor.listen(listener)
@@ -359,10 +487,8 @@ def test_nothing_is_sent_to_another_file_with_the_number_of_the_closed_socket():
 def interceptor():
     """Return an interceptor whose supervisor keeps nothing."""
     supervisor_end, program_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    interceptor = SocketInterceptor(
-        program_end.detach(), lambda: None, lambda: None, may_claim=False
-    )
-    with supervisor_end, interceptor._service:
+    interceptor = SocketInterceptor(program_end.detach(), lambda: None, lambda: None, may_claim=False)
+    with supervisor_end, contextlib.closing(interceptor._service):
         yield interceptor
 
 
@@ -449,7 +575,8 @@ def test_an_address_bound_as_port_0_is_not_kept():
         program_end.detach(), lambda: None, lambda: None, may_claim=False
     )
     udp = socket.socket(type=socket.SOCK_DGRAM)
-    with supervisor_end, interceptor._service, udp, socket.socket() as free, socket.socket() as tcp:
+    service = contextlib.closing(interceptor._service)
+    with supervisor_end, service, udp, socket.socket() as free, socket.socket() as tcp:
         at_both = ("127.0.0.1", free_port())
         interceptor.bind(udp, at_both)
         interceptor.bind(tcp, at_both)

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+import subprocess
+import sys
 
 import pytest
 
-from evreload._common.socket_messages import CLAIM, KEEP, RELEASE, pack, receive
+from evreload._common.socket_messages import (
+    CLAIM,
+    KEEP,
+    RELEASE,
+    UNCLAIMED,
+    pack,
+    receive,
+    unpack_places,
+)
+from evreload._supervisor import socket_store
 from evreload._supervisor.socket_store import SocketStore
 from support.deadline import DEADLINE
 from support.server_programs import TORNADO, ask, restart, start
@@ -165,11 +177,18 @@ def service():
 
 
 @pytest.fixture
-def store():
-    store = SocketStore()
+def members():
+    """Return the processes of the program; this process has all sockets open, and is none."""
+    return []
+
+
+@pytest.fixture
+def store(members):
+    store = SocketStore(lambda: members)
     yield store
     store.close()
     assert store._kept == []
+    assert not store.has_claimed
 
 
 @pytest.fixture
@@ -186,13 +205,20 @@ def keep(store, service, address, listener):
 
 def ask_for(store, service, kind, address):
     """Send a request that is answered; return the descriptors that come with the answer."""
+    return answer_to(store, service, kind, address)[1]
+
+
+def answer_to(store, service, kind, address):
     supervisor_end, program_end = service
     answer, sent = socket.socketpair()
     with answer, sent:
         socket.send_fds(program_end, [pack(kind, address)], [sent.fileno()])
-        assert store.serve(supervisor_end)
+        served = store.serve(supervisor_end)
         answer.settimeout(DEADLINE)
-        return receive(answer)[1]
+        data, descriptors = receive(answer)
+        assert data
+        assert served == bool(descriptors)  # nothing else lets the program have more time
+        return data, descriptors
 
 
 def test_without_a_request_nothing_is_served(store, service):
@@ -243,13 +269,12 @@ def test_all_sockets_of_a_released_port_are_closed(store, service, listener, rel
 def test_a_request_without_a_descriptor_is_ignored(store, service):
     supervisor_end, program_end = service
     program_end.send(pack(CLAIM, ADDRESS))
-    assert store.serve(supervisor_end)
+    assert not store.serve(supervisor_end)
 
 
-def test_a_program_that_has_ended_needs_no_answer():
+def test_a_program_that_has_ended_needs_no_answer(store):
     program_end, supervisor_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     program, answer = socket.socketpair()
-    store = SocketStore()
     with program_end, supervisor_end, answer, socket.create_server(("127.0.0.1", 0)) as listener:
         supervisor_end.setblocking(False)
         socket.send_fds(program_end, [pack(CLAIM, ADDRESS)], [answer.fileno()])
@@ -258,11 +283,9 @@ def test_a_program_that_has_ended_needs_no_answer():
         answer.close()
         store.serve(supervisor_end)
         assert len(store._kept) == 1
-        store.close()
 
 
-def test_only_a_socket_that_still_listens_is_kept_for_the_next_run():
-    store = SocketStore()
+def test_only_a_socket_that_still_listens_is_kept_for_the_next_run(store):
     listening, bound = socket.create_server(("127.0.0.1", 0)), socket.socket()
     bound.bind(("127.0.0.1", 0))
     with listening, bound:
@@ -276,15 +299,144 @@ def test_only_a_socket_that_still_listens_is_kept_for_the_next_run():
         assert len(store._kept) == 0
 
 
-def test_with_reuse_port_each_worker_claims_a_socket_of_its_own():
-    store = SocketStore()
-    address = ("2", "127.0.0.1", "8000", "0", "0", "1")
-    with (
-        socket.create_server(("127.0.0.1", 0)) as one,
-        socket.create_server(("127.0.0.1", 0)) as two,
-    ):
-        store._kept += [(address, os.dup(one.fileno())), (address, os.dup(two.fileno()))]
-        claimed = [store._claim(address) for _ in range(3)]
-        assert claimed[2] is None
-        assert len(set(claimed)) == 3
-        store.close()
+# What a process of the present run has open
+
+
+@contextlib.contextmanager
+def holder(members, listener):
+    """Run a process of the program that has *listener* open."""
+    command = [sys.executable, "-c", "print(flush=True); input()"]
+    with subprocess.Popen(
+        command, pass_fds=[listener.fileno()], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout
+        process.stdout.readline()
+        members.append(process.pid)
+        yield process
+        process.communicate(b"\n")
+
+
+@pytest.fixture
+def kept(store, service, listener):
+    """Keep the listener; the present run has not claimed it."""
+    keep(store, service, ADDRESS, listener)
+    store.begin_run()
+
+
+def claims(store, service, address=ADDRESS):
+    """Claim the socket at *address*; return whether there was one."""
+    descriptors = ask_for(store, service, CLAIM, address)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    return bool(descriptors)
+
+
+def test_a_socket_that_another_process_has_claimed_is_taken_until_that_closes_it(
+    store, service, listener, members, kept
+):
+    assert claims(store, service)
+    with holder(members, listener):
+        assert not claims(store, service)
+        ask_for(store, service, RELEASE, ADDRESS)
+        assert len(store._kept) == 1, "what another process has bound is not closed"
+    assert claims(store, service)
+
+
+def test_a_socket_that_another_process_keeps_is_taken(store, service, listener, members):
+    keep(store, service, ADDRESS, listener)
+    with holder(members, listener):
+        assert not claims(store, service)
+    assert claims(store, service)
+
+
+def test_a_socket_is_claimed_though_a_process_of_the_previous_run_has_it_open(
+    store, service, listener, members, kept
+):
+    with holder(members, listener):
+        assert claims(store, service)
+        assert not claims(store, service)
+
+
+def test_a_socket_is_taken_from_the_moment_in_which_it_is_passed(store, service, kept):
+    """Two workers may bind at the same time: none has it open when the second one asks."""
+    supervisor_end, program_end = service
+    pairs = [socket.socketpair() for _ in range(2)]
+    for answer, sent in pairs:
+        socket.send_fds(program_end, [pack(CLAIM, ADDRESS)], [sent.fileno()])
+        sent.close()
+        answer.settimeout(DEADLINE)
+    assert store.serve(supervisor_end)
+    received = [receive(answer)[1] for answer, _ in pairs]
+    assert list(map(len, received)) == [1, 0]
+    os.close(received[0][0])
+    for answer, _ in pairs:
+        answer.close()
+    assert claims(store, service)
+
+
+def test_where_open_files_are_unknown_a_socket_is_taken_while_its_process_lives(
+    monkeypatch, store, service, members, kept
+):
+    monkeypatch.setattr(socket_store, "has_open", lambda pid, descriptor: None)
+    members.append(os.getpid())
+    assert claims(store, service)
+    assert claims(store, service), "a process knows itself what it has open"
+    (descriptor,) = store._claimed
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        store._claimed[descriptor] = process.pid
+        members.append(process.pid)
+        assert not claims(store, service)
+        members.remove(process.pid)
+        process.communicate(b"\n")
+    assert claims(store, service)
+
+
+def test_with_reuse_port_each_worker_claims_a_socket_of_its_own(store, service, members):
+    address = (*ADDRESS[:-1], "1")
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+    with listeners[0], listeners[1]:
+        for listener in listeners:
+            keep(store, service, address, listener)
+        store.begin_run()
+        with contextlib.ExitStack() as stack:
+            claimed = set()
+            for _ in listeners:
+                (descriptor,) = ask_for(store, service, CLAIM, address)
+                with socket.socket(fileno=descriptor) as sock:
+                    claimed.add(sock.getsockname())
+                    stack.enter_context(holder(members, sock))
+            assert len(claimed) == 2
+            assert not claims(store, service, address)  # the third one makes another socket
+        assert claims(store, service, address)
+
+
+# Where nothing serves
+
+
+def unclaimed(store, service):
+    return unpack_places(answer_to(store, service, UNCLAIMED, ())[0])
+
+
+def test_a_socket_is_unclaimed_until_a_process_binds_it(store, service, listener, members, kept):
+    host, port = listener.getsockname()
+    assert unclaimed(store, service) == {("2", host, str(port))}
+    with holder(members, listener):
+        assert claims(store, service)
+        assert unclaimed(store, service) == set()
+    assert unclaimed(store, service) == {("2", host, str(port))}
+
+
+@pytest.mark.parametrize("dual_stack", [False, True])
+def test_a_socket_of_ipv6_may_be_reached_by_ipv4(store, service, dual_stack):
+    try:
+        listener = socket.create_server(
+            ("::", 0), family=socket.AF_INET6, dualstack_ipv6=dual_stack
+        )
+    except OSError:
+        pytest.skip("no IPv6")
+    with listener:
+        keep(store, service, ("10", "::", "1", "0", str(int(not dual_stack)), "0"), listener)
+        store.begin_run()
+        port = str(listener.getsockname()[1])
+        both = {("10", "::", port), ("2", "0.0.0.0", port)}
+        assert unclaimed(store, service) == (both if dual_stack else {("10", "::", port)})

@@ -14,17 +14,30 @@ import contextlib
 import os
 import socket
 import stat
+import sys
+from collections.abc import Iterable
 from typing import Any
 
 KEEP = b"keep"  # with the listening socket: keep it
 CLAIM = b"claim"  # with a socket for the answer: return the kept socket of this address, if any
 RELEASE = b"release"  # with a socket for the answer: close the sockets kept for this port
+UNCLAIMED = b"unclaimed"  # with a socket for the answer: return which addresses may be claimed
 
 MAX_DATAGRAM = 1024  # bytes; an address is shorter
-INTERNET = (socket.AF_INET, socket.AF_INET6)
+MAX_ANSWER = 1 << 16  # bytes
+ANY_HOST: dict[int, str] = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}
+INTERNET = tuple(ANY_HOST)
+
+DESCRIPTOR_SIZE = 4  # bytes of an int in C
+RIGHTS_SIZE = _socket.CMSG_SPACE(DESCRIPTOR_SIZE)
+# Not the methods of socket.socket, which the program may replace.
+_sendmsg = _socket.socket.sendmsg
+_recvmsg = _socket.socket.recvmsg
 
 # An address, to compare: family, host, port, scope, and the options IPV6_V6ONLY and SO_REUSEPORT.
 Address = tuple[str, ...]
+# Where a socket listens: family, host as a number, port.
+Place = tuple[str, str, str]
 
 
 def kept_address(sock: socket.socket, address: Any) -> Address | None:
@@ -44,7 +57,7 @@ def kept_address(sock: socket.socket, address: Any) -> Address | None:
     v6 = sock.family == socket.AF_INET6
     only_v6 = sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) if v6 else 0
     reuse_port = sock.getsockopt(socket.SOL_SOCKET, getattr(socket, "SO_REUSEPORT", -1))
-    host = host or ("::" if v6 else "0.0.0.0")
+    host = host or ANY_HOST[sock.family]
     family = str(int(sock.family))
     return family, host, str(port), scope, str(only_v6), str(int(bool(reuse_port)))
 
@@ -64,23 +77,50 @@ def reuses_port(address: Address) -> bool:
     return address[-1] == "1"
 
 
+def is_dual_stack(address: Address) -> bool:
+    """Whether a socket at *address*, of IPv6, accepts connections of IPv4, too."""
+    return address[0] == str(int(socket.AF_INET6)) and address[4] == "0" and address[1] == "::"
+
+
 def pack(kind: bytes, address: Address) -> bytes:
-    """Return the datagram of a request."""
-    return b"\0".join([kind, *map(os.fsencode, address)])
+    """Return the datagram of a request of this process."""
+    return b"\0".join([kind, b"%d" % os.getpid(), *map(os.fsencode, address)])
 
 
-def unpack(datagram: bytes) -> tuple[bytes, Address]:
-    """Return the kind of a request, and its address."""
-    kind, *fields = datagram.split(b"\0")
-    return kind, tuple(map(os.fsdecode, fields))
+def unpack(datagram: bytes) -> tuple[bytes, Address, int]:
+    """Return the kind of a request, its address, and the process that has sent it."""
+    kind, pid, *fields = datagram.split(b"\0")
+    return kind, tuple(map(os.fsdecode, fields)), int(pid)
 
 
-def receive(sock: socket.socket) -> tuple[bytes, list[int]]:
+def pack_places(places: Iterable[Place]) -> bytes:
+    """Return the answer to UNCLAIMED."""
+    return b"\0".join([b"", *(" ".join(place).encode() for place in places), b""])
+
+
+def unpack_places(answer: bytes) -> set[Place]:
+    """Return what the answer to UNCLAIMED says."""
+    places = (entry.decode().split(" ") for entry in answer.split(b"\0") if entry)
+    return {(family, host, port) for family, host, port in places}
+
+
+def send(sock: _socket.socket, data: bytes, descriptor: int) -> None:
+    """Send *data* with *descriptor*. Raises OSError."""
+    rights = descriptor.to_bytes(DESCRIPTOR_SIZE, sys.byteorder)
+    _sendmsg(sock, [data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+
+
+def receive(sock: _socket.socket, size: int = MAX_DATAGRAM) -> tuple[bytes, list[int]]:
     """Return the next datagram and its descriptors. Raises OSError if there is none."""
-    datagram, descriptors, _, _ = socket.recv_fds(sock, MAX_DATAGRAM, 1)
-    for descriptor in descriptors:  # processes that are started here must not inherit it
+    data, messages, _, _ = _recvmsg(sock, size, RIGHTS_SIZE)
+    found = [
+        int.from_bytes(rights[:DESCRIPTOR_SIZE], sys.byteorder)
+        for level, kind, rights in messages
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
+    ]
+    for descriptor in found:  # processes that are started here must not inherit it
         os.set_inheritable(descriptor, False)
-    return datagram, descriptors
+    return data, found
 
 
 def is_tcp(sock: socket.socket) -> bool:

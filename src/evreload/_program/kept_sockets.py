@@ -1,11 +1,11 @@
 """Listening sockets outlive the program that bound them: the program's side.
 
-`SocketInterceptor` replaces `bind`, `listen` and `shutdown` of Python's sockets. It sends each
-listening socket to the supervisor, which keeps it; `bind` of the same address in the next run gets
-it back. Connections made meanwhile wait in the kernel.
+`SocketInterceptor` replaces some methods of Python's sockets. It sends each listening socket to the
+supervisor, which keeps it; `bind` of the same address in the next run gets it back. Connections of
+clients wait in the kernel meanwhile. Those of the program itself are refused, as without evreload.
 
 Runs in: the program, under the supervisor, on any thread.
-Owns: the methods `bind`, `listen` and `shutdown` of `socket.socket`.
+Owns: the methods `bind`, `listen`, `shutdown`, `connect` and `connect_ex` of `socket.socket`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,14 @@ from collections.abc import Callable
 from typing import Any
 
 from .._common.socket_messages import (
+    ANY_HOST,
     CLAIM,
     KEEP,
+    MAX_ANSWER,
     RELEASE,
+    UNCLAIMED,
     Address,
+    Place,
     family_and_port,
     is_listening,
     is_tcp,
@@ -33,6 +37,8 @@ from .._common.socket_messages import (
     pack,
     receive,
     reuses_port,
+    send,
+    unpack_places,
 )
 from .._common.spawn import identity
 
@@ -51,7 +57,10 @@ OPTIONS = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE)] + [
 
 
 class SocketInterceptor:
-    """Sends listening sockets to the supervisor, and gets those of the previous run from it."""
+    """Sends listening sockets to the supervisor, and gets those of the previous run from it.
+
+    Its methods raise nothing but what those of `socket.socket` would raise.
+    """
 
     def __init__(
         self,
@@ -67,13 +76,14 @@ class SocketInterceptor:
         when a TCP socket listens. *may_claim*: the supervisor may have kept sockets;
         it has none in the first run.
         """
-        self._service = socket.socket(fileno=service)
+        self._service = _socket.socket(fileno=service)
         self._identity = identity(service)
         self._on_bind = on_bind
         self._on_listen = on_listen
         self._may_claim = may_claim
         self._addresses: weakref.WeakKeyDictionary[socket.socket, Address | None]
         self._addresses = weakref.WeakKeyDictionary()
+        self._unclaimed: set[Place] | None = None if may_claim else set()  # None: not known yet
         self._bind = socket.socket.bind
         self._listen = socket.socket.listen
         self._shutdown = socket.socket.shutdown
@@ -94,35 +104,57 @@ class SocketInterceptor:
         socket.socket.bind = bind  # type: ignore[method-assign, assignment]
         socket.socket.listen = listen  # type: ignore[method-assign, assignment]
         socket.socket.shutdown = shutdown  # type: ignore[method-assign, assignment]
+        if self._may_claim:
+            self._intercept_connect()
+
+    def _intercept_connect(self) -> None:
+        interceptor = self
+        real_connect = socket.socket.connect
+        real_connect_ex = socket.socket.connect_ex
+
+        def connect(self: socket.socket, address: Any, /) -> None:
+            if interceptor.refuses(self, address):
+                raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+            real_connect(self, address)
+
+        def connect_ex(self: socket.socket, address: Any, /) -> int:
+            if interceptor.refuses(self, address):
+                return errno.ECONNREFUSED
+            return real_connect_ex(self, address)
+
+        socket.socket.connect = connect  # type: ignore[method-assign, assignment]
+        socket.socket.connect_ex = connect_ex  # type: ignore[method-assign, assignment]
 
     def bind(self, sock: socket.socket, address: Any) -> None:
         """Bind *sock*, or turn it into the kept socket of that address."""
-        kept = kept_address(sock, address)
+        try:
+            kept = kept_address(sock, address)
+        except OSError:  # it was closed
+            kept = None
         if kept is None:
             self._bind(sock, address)
-        elif claimed := self._claim(sock, kept):
-            _become(sock, claimed[0])
-            self._on_bind()
-        else:
+        elif not (self._may_claim and self._claim(sock, kept)):
             self._bind_anew(sock, address, kept)
-        self._addresses[sock] = kept
-        if is_tcp(sock):
-            self._check_later(sock, kept)
+        with contextlib.suppress(Exception):
+            self._addresses[sock] = kept
+            if is_tcp(sock):
+                self._check_later(sock, kept)
 
     def listen(self, sock: socket.socket, *backlog: Any) -> None:
         """Make *sock* listen, and send it to the supervisor."""
         self._listen(sock, *backlog)
-        if sock not in self._addresses:  # another process has bound it
-            self._addresses[sock] = kept_address(sock, sock.getsockname())
-        if address := self._addresses[sock]:
-            self._keep(sock, address)
-        if is_tcp(sock):
-            self._on_listen()
+        with contextlib.suppress(Exception):
+            if sock not in self._addresses:  # another process has bound it
+                self._addresses[sock] = kept_address(sock, sock.getsockname())
+            if address := self._addresses[sock]:
+                self._keep(sock, address)
+            if is_tcp(sock):
+                self._on_listen()
 
     def shutdown(self, sock: socket.socket, how: Any) -> None:
         """Shut *sock* down; if it is kept, in this process only: its copy must go on listening."""
-        is_kept = self._addresses.get(sock) and sock.fileno() != -1 and is_listening(sock)
-        if not is_kept or how not in (socket.SHUT_RD, socket.SHUT_RDWR):
+        is_for_reading = how in (socket.SHUT_RD, socket.SHUT_RDWR)
+        if not (is_for_reading and self._addresses.get(sock) and _listens(sock)):
             self._shutdown(sock, how)
             return
         del self._addresses[sock]
@@ -132,49 +164,79 @@ class SocketInterceptor:
         if sock.gettimeout() != 0 and _thread._count():
             _wake_accepting_thread(sock.family, address)
 
+    def refuses(self, sock: socket.socket, address: Any) -> bool:
+        """Whether a connection of *sock* to *address* would reach a socket that nothing serves.
+
+        The previous run has bound it, and this one has not yet. Without evreload the connection
+        would be refused: so a program may find out whether its port is free.
+        """
+        if self._unclaimed == set():
+            return False
+        with contextlib.suppress(Exception):
+            if is_tcp(sock):
+                if self._unclaimed is None:
+                    self._unclaimed = self._ask_for_unclaimed()
+                if _reaches(self._unclaimed, sock.family, address):
+                    self._unclaimed = self._ask_for_unclaimed()
+                    return _reaches(self._unclaimed, sock.family, address)
+        return False
+
     def has_bound(self) -> bool:
         """Whether a bound socket does not listen yet: a worker that inherits it may do that."""
-        return any(not is_listening(sock) for sock, _ in self._open_sockets())
+        return any(not _listens(sock) for sock, _ in self._open_sockets())
 
     def keep_listening(self) -> None:
         """Keep the sockets, too, that a worker or libuv has made listen, not `listen` above."""
         for sock, address in self._open_sockets():
-            if is_listening(sock):
-                self._keep(sock, address)
+            with contextlib.suppress(OSError):  # another thread has closed it
+                if is_listening(sock):
+                    self._keep(sock, address)
 
     def unkept(self) -> list[Any]:
         """Return the addresses of sockets bound to port 0: they are not kept."""
-        return [
-            sock.getsockname()
-            for sock, address in self._addresses.items()
-            if address is None and sock.fileno() != -1 and is_tcp(sock)
-        ]
+        found = []
+        for sock, address in list(self._addresses.items()):
+            with contextlib.suppress(OSError):  # it is closed
+                if address is None and is_tcp(sock):
+                    found.append(sock.getsockname())
+        return found
 
     def _open_sockets(self) -> list[tuple[socket.socket, Address]]:
         """Return the open sockets that are bound to an address that can be kept."""
-        bound = self._addresses.items()
+        bound = list(self._addresses.items())
         return [(sock, address) for sock, address in bound if address and sock.fileno() != -1]
 
     def _other_addresses(self, sock: socket.socket) -> list[Address]:
         """Return what the program's sockets other than *sock* are bound to."""
         return [address for other, address in self._open_sockets() if other is not sock]
 
-    def _claim(self, sock: socket.socket, address: Address) -> list[int]:
-        """Return the kept socket of *address*, if there is one, and the program has none yet."""
-        is_taken = not reuses_port(address) and address in self._other_addresses(sock)
-        return self._ask(CLAIM, address) if self._may_claim and not is_taken else []
+    def _claim(self, sock: socket.socket, address: Address) -> bool:
+        """Turn *sock* into the kept socket of *address*; return whether there is one to claim.
+
+        There is none if the program has bound that address already.
+        """
+        try:
+            if not reuses_port(address) and address in self._other_addresses(sock):
+                return False
+            claimed = self._ask(CLAIM, address)[1]
+            if claimed:
+                _become(sock, claimed[0])
+                self._on_bind()
+        except Exception:  # it was closed meanwhile
+            return False
+        return bool(claimed)
 
     def _bind_anew(self, sock: socket.socket, address: Any, kept: Address) -> None:
         try:
             self._bind(sock, address)
+            return
         except OSError as error:
-            in_use = error.errno == errno.EADDRINUSE and self._may_claim
-            port = family_and_port(kept)
             others = map(family_and_port, self._other_addresses(sock))
-            if not in_use or port in others:
+            if error.errno != errno.EADDRINUSE or family_and_port(kept) in others:
                 raise
-            # A socket is kept for another name of this address; or the program has closed its
-            # socket, of which there is a kept copy, and binds another.
+        # Perhaps only by the supervisor: another process has closed its socket, of which there is a
+        # copy; or one is kept for another name of this address.
+        if self._may_claim or not self._claim(sock, kept):
             self._ask(RELEASE, kept)
             self._bind(sock, address)
 
@@ -201,21 +263,53 @@ class SocketInterceptor:
                     self._keep(copy, address)
                 self._on_listen()
 
-    def _ask(self, kind: bytes, address: Address) -> list[int]:
-        """Send a request; return the descriptors in the answer, of which there may be none."""
-        own_end, supervisor_end = socket.socketpair()
-        with own_end, supervisor_end:
-            own_end.settimeout(REPLY_TIMEOUT)
-            try:
-                self._send(kind, address, supervisor_end)
-                return receive(own_end)[1]
-            except OSError:
-                return []  # the supervisor was killed, or hangs: bind as without it
+    def _ask_for_unclaimed(self) -> set[Place]:
+        return unpack_places(self._ask(UNCLAIMED, ())[0])
 
-    def _send(self, kind: bytes, address: Address, sock: socket.socket) -> None:
+    def _ask(self, kind: bytes, address: Address) -> tuple[bytes, list[int]]:
+        """Send a request; return the answer, and the descriptors in it, of which there may be none.
+
+        If the supervisor was killed, or hangs, both are empty.
+        """
+        own_end, supervisor_end = _socket.socketpair()
+        try:
+            own_end.settimeout(REPLY_TIMEOUT)
+            self._send(kind, address, supervisor_end)
+            return receive(own_end, MAX_ANSWER)
+        except OSError:
+            return b"", []
+        finally:
+            own_end.close()
+            supervisor_end.close()
+
+    def _send(self, kind: bytes, address: Address, sock: _socket.socket) -> None:
         if identity(self._service.fileno()) != self._identity:
             raise OSError(errno.EBADF, "the program has closed the socket to the supervisor")
-        socket.send_fds(self._service, [pack(kind, address)], [sock.fileno()])
+        send(self._service, pack(kind, address), sock.fileno())
+
+
+def _listens(sock: socket.socket) -> bool:
+    """Whether *sock* listens; False, too, if it is closed."""
+    try:
+        return is_listening(sock)
+    except OSError:
+        return False
+
+
+def _reaches(places: set[Place], family: int, address: Any) -> bool:
+    """Whether a connection to *address* reaches one of *places*, where sockets of here listen."""
+    host, port = address[:2]
+    hosts = {(kind, kept) for kind, kept, kept_port in places if kept_port == str(port)}
+    if not hosts:
+        return False
+    with contextlib.closing(_socket.socket(family, socket.SOCK_DGRAM)) as probe:
+        try:
+            probe.bind((host, 0, *address[2:]))  # this succeeds for the addresses of this machine
+        except OSError:
+            return False
+        own = str(int(family)), probe.getsockname()[0]
+    any_host = str(int(family)), ANY_HOST[family]
+    return own == any_host or not hosts.isdisjoint({own, any_host})
 
 
 def _become(sock: socket.socket, kept: int) -> None:

@@ -66,6 +66,34 @@ def waits_for_signal(pid: int) -> bool:
     return False
 
 
+def has_open(pid: int, descriptor: int) -> bool | None:
+    """Whether the process *pid* has the file of *descriptor* open; None if that is unknown.
+
+    It is known on Linux, unless *pid* belongs to another user.
+    """
+    wanted = os.fstat(descriptor)
+    directory = f"/proc/{pid}/fd"
+    try:
+        names = os.listdir(directory)
+    except PermissionError:
+        return False if _is_zombie(pid) else None
+    except OSError:  # it has ended
+        return False if os.path.exists("/proc/self/fd") else None
+    for name in names:
+        with contextlib.suppress(OSError):  # it was closed meanwhile
+            if os.path.samestat(os.stat(f"{directory}/{name}"), wanted):
+                return True
+    return False
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b") ")[2].startswith(b"Z")  # see proc_pid_stat(5)
+    except OSError:
+        return True
+
+
 def send(pids: Iterable[int], number: int) -> None:
     """Send a signal to those of *pids* that still exist."""
     for pid in pids:

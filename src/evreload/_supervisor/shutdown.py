@@ -102,7 +102,7 @@ class Shutdown:
 
     def kill(self, process: ProgramProcess) -> None:
         """Kill *process*, and all processes that it has left behind."""
-        kill_all(lambda: [*(tree(process.pid) if process.is_running else ()), *self._orphans()])
+        kill_all(lambda: [*(tree(process.pid) if process.is_running else ()), *self.members()])
 
     # Drain
 
@@ -214,22 +214,25 @@ class Shutdown:
 
     async def _stop_orphans(self, deadline: float) -> None:
         """End the processes that the program has left behind, such as workers."""
-        if orphans := self._orphans():
+        if orphans := self.members():
             send(orphans, self._settings.stop_signal)
             send(orphans, signal.SIGCONT)
             await self._orphans_end(deadline)
-            kill_all(self._orphans)
+            kill_all(self.members)
             await self._orphans_end(time.monotonic() + EXIT_GRACE)
             terminal.restore_modes()  # now no other process uses it
 
     async def _orphans_end(self, deadline: float) -> None:
-        while self._orphans():
+        while self.members():
             self._reaped.clear()
             if not await _wait_for(self._reaped, deadline):
                 return
 
-    def _orphans(self) -> list[int]:
-        """Return the processes left behind: on Linux, the supervisor becomes their parent."""
+    def members(self) -> list[int]:
+        """Return the processes of the program, also those that it has left behind.
+
+        On Linux, the supervisor becomes the parent of these.
+        """
         if self._foreign:  # when these end, the supervisor becomes the parent of their children
             self._foreign |= adopted_children(os.getpid())
         spared = self._spared()

@@ -64,8 +64,8 @@ class Supervisor:
         self._script = target.script(settings.target)
         self._spare = Spare(settings, first, self._request, self._protect)
         self.run_info = RunInfo(0, (), first.started_ns, {})
-        self._sockets = SocketStore()
         self._shutdown = Shutdown(settings, self._spared)
+        self._sockets = SocketStore(self._shutdown.members)
         self._syntax_check = SyntaxCheck(self._is_code, shorten)
         self._changes: Changes = {}
         self._restart_task: asyncio.Task[None] | None = None
