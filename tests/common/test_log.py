@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from evreload._common import log
+from evreload._common import log, unpatched
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_paths_are_shortened_below_the_working_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert log.shorten(str(tmp_path / "a" / "b.py")) == os.path.join("a", "b.py")
     assert log.shorten(f"{tmp_path}x/b.py") == f"{tmp_path}x/b.py"
-    monkeypatch.setattr(os, "getcwd", lambda: (_ for _ in ()).throw(FileNotFoundError()))
+    monkeypatch.setattr(unpatched.os, "getcwd", lambda: (_ for _ in ()).throw(FileNotFoundError()))
     assert log.shorten("/a/b.py") == "/a/b.py"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from evreload._common import unpatched
 from evreload._inprocess.fork_guard import ForkGuard
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork there")
@@ -53,7 +54,9 @@ def recorder():
 def registered(monkeypatch):
     """Return the functions registered for a fork, which cannot be removed again."""
     found = {}
-    monkeypatch.setattr(os, "register_at_fork", lambda **functions: found.update(functions))
+    monkeypatch.setattr(
+        unpatched.os, "register_at_fork", lambda **functions: found.update(functions)
+    )
     return found
 
 

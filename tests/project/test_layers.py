@@ -72,6 +72,15 @@ MAY_ASK_FOR_THE_PLATFORM = {
     "_watch/observers/observer_set",
 }
 
+# In the program, the program may have replaced what `os` has; these need the module itself.
+PATCHED = {"_child", "_common", "_inprocess", "_program", "_watch"}
+MAY_IMPORT_OS = {
+    "_common/command_line",
+    "_common/spawn",
+    "_common/unpatched",
+    "_program/runner",
+}
+
 # How the line begins in which a module says where it runs.
 RUNS_IN = {
     "_watch": ("the supervisor and the program", "the supervisor", "the program"),
@@ -190,6 +199,12 @@ def test_few_modules_ask_for_the_platform(module):
         for node in ast.walk(parse(module))
     )
     assert asks <= (module in MAY_ASK_FOR_THE_PLATFORM)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_what_runs_in_the_program_uses_the_functions_that_it_cannot_replace(module):
+    imports_os = "os" in {one.module for one in imports(module)}
+    assert imports_os <= (package(module) not in PATCHED or module in MAY_IMPORT_OS)
 
 
 @pytest.mark.parametrize("entrance", ENTRANCES)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evreload._common.unpatched import read_bytes
 from evreload._watch.observers import mounts
 from support.processes import in_a_namespace
 
@@ -168,8 +169,7 @@ def table_file(tmp_path_factory):
 def test_any_mount_point_is_read(table_file, table):
     mounted, content = table
     table_file.write_bytes(content)
-    real_open = open
-    with mock.patch("builtins.open", lambda path, **options: real_open(table_file, **options)):
+    with mock.patch.object(mounts, "read_bytes", lambda path: read_bytes(table_file)):
         found = mounts.read()
     longer = "longer than any generated name"
     for point, kind in mounted.items():

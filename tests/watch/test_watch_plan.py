@@ -133,7 +133,7 @@ def test_a_link_to_itself_leads_nowhere(plan, top):
 
 def test_a_link_that_is_removed_meanwhile(plan, top, monkeypatch):
     (top / "link").symlink_to("nowhere")
-    monkeypatch.setattr("os.readlink", lambda path: os.stat("/nowhere"))
+    monkeypatch.setattr("evreload._common.unpatched.os.readlink", lambda path: os.stat("/nowhere"))
     plan.add(str(top / "link" / "file"))
     assert plan.is_junction(str(top / "link"))
 

@@ -12,7 +12,6 @@ Owns: the pipes to the supervisor, and the handler of SIGURG.
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # `signal` makes enums of it, for 5 ms
-import os
 import sys
 import time
 
@@ -22,11 +21,13 @@ from .._common.protocol import Pipes
 from .._common.role import PROGRAM, RESTARTED, Role
 from .._common.source import CODE_SUFFIXES
 from .._common.spawn import RUN_INFO_VARIABLE
+from .._common.unpatched import os
 from .._program.hooks import Hooks
 from .drain import TIME_FOR_HOOKS, TIME_FOR_REQUESTS, TIME_FOR_SOCKETS, ProgramDrain
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Iterable
     from socket import socket
     from typing import Any, NoReturn
@@ -177,10 +178,13 @@ class Client:
     # Messages from the supervisor
 
     def _on_signal(self, number: int, frame: object) -> None:
-        if self._pipes.are_own:
-            self._handle_all(self._pipes.receive())
-        else:  # the message is for the process that owns the pipes
-            self._drain.begin_in_worker()
+        try:
+            if self._pipes.are_own:
+                self._handle_all(self._pipes.receive())
+            else:  # the message is for the process that owns the pipes
+                self._drain.begin_in_worker()
+        except Exception:  # it would be raised into whatever the program does now
+            _logger().exception("a message of the supervisor was not handled")
 
     def _handle_all(self, messages: Iterable[protocol.Message]) -> None:
         for message in messages:
@@ -273,9 +277,10 @@ class Client:
             runs_no_code = any("resource_tracker" in argument for argument in command)
             if runs_no_code or not all(map(pipes.is_open, pipes.numbers)):
                 return spawnv_passfds(path, command, passfds)
-            interceptor = self._drain.interceptor
-            if interceptor and interceptor.has_bound():
-                self._drain.need(TIME_FOR_SOCKETS)
+            with startup.suppress(Exception):
+                interceptor = self._drain.interceptor
+                if interceptor and interceptor.has_bound():
+                    self._drain.need(TIME_FOR_SOCKETS)
             command = spawn.worker_command(command, pipes.numbers, pipes.owner)
             return spawnv_passfds(path, command, [*passfds, *pipes.numbers])
 
@@ -327,9 +332,13 @@ class Client:
         self._drain.interceptor = interceptor
 
 
-def _log_failed_restart(reason: object) -> None:
+def _logger() -> logging.Logger:
     import logging  # not at the top: the program may do without it
 
+    return logging.getLogger("evreload")
+
+
+def _log_failed_restart(reason: object) -> None:
     from .._common.log import STILL_RUNNING
 
-    logging.getLogger("evreload").error("cannot restart: %s; %s", reason, STILL_RUNNING)
+    _logger().error("cannot restart: %s; %s", reason, STILL_RUNNING)

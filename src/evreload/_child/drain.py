@@ -10,10 +10,11 @@ Owns: the record of the time that this process has asked for.
 
 from __future__ import annotations
 
-import os
 import sys
 
 from .._common.protocol import Drained, DrainTimeNeeded, HookExited
+from .._common.startup import suppress
+from .._common.unpatched import os
 from .._program.output import flush_output
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
@@ -133,7 +134,8 @@ class ProgramDrain:
         if stop_accepting and self.interceptor and not answered_all:
             from .._program.stop_accepting import stop_accepting as stop
 
-            stop(self.interceptor.unkept())
+            with suppress(Exception):  # the supervisor waits for the answer
+                stop(self.interceptor.unkept())
         if self._pipes.are_own:  # a fork would also write what it has inherited in its buffers
             flush_output()
         clients = tuple(unfinished[:MAX_CLIENTS])

@@ -6,12 +6,13 @@ Owns: nothing; it only reads.
 
 from __future__ import annotations
 
-import os
 import stat
 import sys
 import time
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
+
+from .unpatched import os
 
 # CLOCK_REALTIME_COARSE, which `time` has no name for. Linux takes the times of files from it.
 COARSE_CLOCK = 5

@@ -9,11 +9,11 @@ Owns: in the supervisor, the handler and the level of the logger ``evreload``.
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Iterable
 
 from .terminal import is_terminal
+from .unpatched import os
 
 COLOURS = {logging.ERROR: "31", logging.WARNING: "33", logging.INFO: "36", logging.DEBUG: "2"}
 MAX_NAMED = 3  # changed files in one line

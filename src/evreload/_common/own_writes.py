@@ -8,6 +8,7 @@ Owns: the record of one run. The program imports it, so it imports next to nothi
 from __future__ import annotations
 
 from .source import bytecode_time, source_hash
+from .unpatched import read_bytes
 
 
 class OwnWrites:
@@ -72,7 +73,6 @@ class OwnWrites:
         if not content_hash:
             return False
         try:
-            with open(path, "rb") as file:
-                return source_hash(file.read()) == content_hash
+            return source_hash(read_bytes(path)) == content_hash
         except OSError:
             return False

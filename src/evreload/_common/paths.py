@@ -6,7 +6,7 @@ Owns: nothing.
 
 from __future__ import annotations
 
-import os
+from .unpatched import os
 
 STANDARD_LIBRARY = os.path.dirname(getattr(os, "__file__", "/nowhere/os.py")) + os.sep
 PACKAGES = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")

@@ -6,7 +6,7 @@ Owns: nothing.
 
 from __future__ import annotations
 
-import os
+from .unpatched import os
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
 if TYPE_CHECKING:

@@ -10,10 +10,9 @@ Owns: nothing. The program imports it, so it imports next to nothing.
 
 from __future__ import annotations
 
-import os
-
 from . import spawn
 from .record import Record
+from .unpatched import os
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
 if TYPE_CHECKING:
@@ -366,9 +365,10 @@ class Pipes:
 
     def wait(self) -> list[Message]:
         """Wait for messages and return them; end the process if the pipe was closed."""
-        if data := os.read(self._input, READ_SIZE):
-            return self._decoder.feed(data)
-        os._exit(0)  # the supervisor does not need this process any more, or has ended
+        data = os.read(self._input, READ_SIZE)
+        if not data:  # the supervisor does not need this process any more, or has ended
+            os._exit(0)
+        return self._decoder.feed(data)
 
     def receive(self) -> list[Message]:
         """Return the messages that have come since the last call, without waiting."""

@@ -12,11 +12,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from .spawn import RUN_INFO_VARIABLE
+from .unpatched import chunks, os
 
 MAX_PATHS = 200  # passed to the next run
 MAX_CHARACTERS = 50_000  # an environment variable holds 128 KiB on Linux
@@ -158,7 +158,9 @@ class RunInfo:
 def _content_hash(path: str) -> str:
     """Return a short hash of the content of *path*; empty if it cannot be read."""
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "blake2s").hexdigest()[:16]
+        content = hashlib.blake2s()
+        for chunk in chunks(path):
+            content.update(chunk)
+        return content.hexdigest()[:16]
     except OSError:
         return ""

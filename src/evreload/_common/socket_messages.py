@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import _socket
 import contextlib
-import os
 import socket
 import stat
 import sys
 from collections.abc import Iterable
 from typing import Any
+
+from .unpatched import os
 
 KEEP = b"keep"  # with the listening socket: keep it
 CLAIM = b"claim"  # with a socket for the answer: return the kept socket of this address, if any

@@ -7,7 +7,8 @@ Owns: nothing.
 from __future__ import annotations
 
 import _imp
-import os
+
+from .unpatched import os
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
 if TYPE_CHECKING:

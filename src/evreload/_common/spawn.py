@@ -6,12 +6,13 @@ Owns: nothing.
 
 from __future__ import annotations
 
-import os
+import os as patched_os
 import sys
 
 from . import startup
 from .command_line import split_command_line
 from .role import ALONE, PROGRAM, WORKER, Role
+from .unpatched import os
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def spawn(target: list[str], pipes: Iterable[int], kind: str = PROGRAM) -> int:
     set_inheritable(pipes, True)
     arguments = [startup.ARGUMENTS[0], *startup.FLAGS, *target]
     command = runner_command(Role(kind, tuple(pipes)), arguments)
-    return os.posix_spawn(startup.EXECUTABLE, command, os.environ)
+    # A debugger that runs the command replaces this function, to debug the program, too.
+    return patched_os.posix_spawn(startup.EXECUTABLE, command, os.environ)
 
 
 def start_with_pipes(

@@ -10,12 +10,12 @@ Owns: the values that were read. Only the client changes one, INPUT_OFFSET, when
 
 from __future__ import annotations
 
-import os
 import stat
 import sys
 
 from . import terminal as terminal  # so that it reads the modes of the terminal now, too
 from .command_line import split_command_line
+from .unpatched import os, read_bytes
 
 TYPE_CHECKING = False  # `typing` costs 2 ms, and this module is part of `import evreload`
 if TYPE_CHECKING:
@@ -124,10 +124,9 @@ def _started_ns() -> int:
     latest = time.time_ns() - time.process_time_ns()  # its only thread has lived that long at least
     if sys.platform == "linux":
         try:
-            with open("/proc/self/stat", "rb") as file:
-                # Field 22: clock ticks since the machine was started, rounded down; see
-                # proc_pid_stat(5).
-                ticks = int(file.read().rpartition(b")")[2].split()[19])
+            # Field 22: clock ticks since the machine was started, rounded down; see
+            # proc_pid_stat(5).
+            ticks = int(read_bytes("/proc/self/stat").rpartition(b")")[2].split()[19])
         except OSError:  # /proc is not mounted
             return latest
         readings = [time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME) for _ in range(3)]

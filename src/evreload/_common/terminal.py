@@ -7,8 +7,9 @@ Owns: the modes that were read.
 
 from __future__ import annotations
 
-import os
 import sys
+
+from .unpatched import os
 
 TYPE_CHECKING = False  # `typing` costs 2 ms, and this module is part of `import evreload`
 if TYPE_CHECKING:

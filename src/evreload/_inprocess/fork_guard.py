@@ -9,9 +9,10 @@ in the parent and in the child.
 
 from __future__ import annotations
 
-import os
 import threading
 from typing import Protocol
+
+from .._common.unpatched import os
 
 
 class Forkable(Protocol):

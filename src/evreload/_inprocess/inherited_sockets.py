@@ -10,9 +10,10 @@ Owns: the descriptors inherited from the previous run, until the program asks fo
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 from typing import Any
+
+from .._common.unpatched import os
 
 INTERNET = (socket.AF_INET, socket.AF_INET6)
 ANY_ADDRESS = {"", "0.0.0.0", "::"}

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import os
 import sys
 import time
 import warnings
@@ -22,6 +21,7 @@ from .._common import startup
 from .._common.filestat import changed_since, file_time
 from .._common.log import STILL_RUNNING, WAITING, name_some
 from .._common.source import bytecode_time, is_source
+from .._common.unpatched import os
 from .._program import restart as restarting
 from .._program.hooks import Hooks, is_interrupted
 from .._program.imports import Imports

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import threading
 import time
 from collections.abc import Callable
 
 from tornado.ioloop import IOLoop
+
+from .._common.unpatched import os
 
 FIRST_PAUSE = 0.05  # seconds before the next search for a loop; doubled each time
 MAX_PAUSE = 2.0  # seconds

@@ -7,7 +7,6 @@ to nothing.
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from types import CodeType, ModuleType
@@ -15,6 +14,7 @@ from types import CodeType, ModuleType
 from .._common.own_writes import OwnWrites
 from .._common.paths import absolute
 from .._common.source import CODE_SUFFIXES, source_hash
+from .._common.unpatched import os
 
 TYPE_CHECKING = False  # `typing` costs 2 ms, a quarter of what evreload may add to a start
 if TYPE_CHECKING:

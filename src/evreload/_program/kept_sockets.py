@@ -14,7 +14,6 @@ import _socket
 import _thread
 import contextlib
 import errno
-import os
 import socket
 import sys
 import weakref
@@ -41,6 +40,7 @@ from .._common.socket_messages import (
     unpack_places,
 )
 from .._common.spawn import identity
+from .._common.unpatched import os
 
 # Until the next run accepts, more connections wait than the program has allowed for. Linux allows
 # this many (net.core.somaxconn).

@@ -7,13 +7,13 @@ Owns: `sys.argv`, `sys.path` and ``__main__``, until the program's first line.
 from __future__ import annotations
 
 import builtins
-import os
 import sys
 from types import ModuleType
 
 from .. import _backend
 from .._common import role as roles
 from .._common import startup
+from .._common.unpatched import os
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
 if TYPE_CHECKING:

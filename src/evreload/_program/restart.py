@@ -6,13 +6,13 @@ Owns: nothing. After a successful exec there is nothing left of the run before.
 
 from __future__ import annotations
 
-import os
 import sys
 
 from .._common import startup, terminal
 from .._common.role import ALONE, PLAIN, Role
 from .._common.spawn import runner_command
 from .._common.startup import suppress
+from .._common.unpatched import os
 from .output import flush_output
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import select
 import socket
-import time
 from collections.abc import Collection, Iterator
 from typing import Any
 
 from .._common.socket_messages import INTERNET, listening_address
+from .._common.unpatched import os, read_bytes, sleep
 
 BLOCKED_ACCEPT_TIME = 0.05  # seconds in which the program certainly gets the stop signal
 DESCRIPTORS = "/proc/self/fd"
@@ -61,13 +60,20 @@ def _replace_accept(except_at: Collection[Any]) -> None:
     accept = socket.socket.accept
 
     def refuse(self: socket.socket) -> Any:
-        if self.family in INTERNET and self.getsockname() not in except_at:
+        if _is_kept(self, except_at):
             if self.gettimeout() == 0:
                 raise BlockingIOError(errno.EAGAIN, "this program is about to be stopped")
-            time.sleep(BLOCKED_ACCEPT_TIME)
+            sleep(BLOCKED_ACCEPT_TIME)
         return accept(self)
 
     socket.socket.accept = refuse  # type: ignore[method-assign]
+
+
+def _is_kept(sock: socket.socket, except_at: Collection[Any]) -> bool:
+    try:
+        return sock.family in INTERNET and sock.getsockname() not in except_at
+    except OSError:  # it was closed: `accept` itself will raise
+        return False
 
 
 def _epolls() -> Iterator[int]:
@@ -81,5 +87,5 @@ def _epolls() -> Iterator[int]:
 
 def _watched_by(epoll: int) -> list[int]:
     """Return the descriptors registered with *epoll*; see proc_pid_fdinfo(5)."""
-    with open(f"/proc/self/fdinfo/{epoll}") as file:
-        return [int(line.split()[1]) for line in file if line.startswith("tfd:")]
+    lines = read_bytes(f"/proc/self/fdinfo/{epoll}").splitlines()
+    return [int(line.split()[1]) for line in lines if line.startswith(b"tfd:")]

@@ -6,11 +6,11 @@ Owns: nothing. The program imports it, so it imports next to nothing.
 
 from __future__ import annotations
 
-import os
 import sys
 from types import ModuleType
 
 from .._common.paths import absolute
+from .._common.unpatched import os
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
 if TYPE_CHECKING:

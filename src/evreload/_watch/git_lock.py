@@ -9,9 +9,10 @@ Owns: a cache of where repositories are.
 from __future__ import annotations
 
 import functools
-import os
 import time
 from collections.abc import Iterable
+
+from .._common.unpatched import os, read_bytes
 
 MAX_LOCK_AGE = 60.0  # seconds; the git that made an older lock has crashed, or waits for input
 
@@ -47,8 +48,7 @@ def _repository(directory: str) -> str | None:
 
 def _linked_directory(file: str) -> str | None:
     try:
-        with open(file, errors="surrogateescape") as stream:
-            target = stream.read().removeprefix("gitdir:").strip()
+        target = os.fsdecode(read_bytes(file)).removeprefix("gitdir:").strip()
     except OSError:
         return None
     return os.path.join(os.path.dirname(file), target)

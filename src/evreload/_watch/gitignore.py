@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 import re
 import warnings
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from pathspec import GitIgnoreSpec
+
+from .._common.unpatched import os
 
 if TYPE_CHECKING:
     from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern

@@ -9,11 +9,12 @@ Owns: nothing.
 
 from __future__ import annotations
 
-import os
 import re
 import stat
 from collections.abc import Callable, Iterable
 from fnmatch import translate
+
+from .._common.unpatched import os
 
 DIRECTORIES = frozenset(
     {".git", ".hg", ".svn", ".bzr", "_darcs", "CVS", ".jj"}

@@ -8,9 +8,9 @@ Owns: the paths below the watched directories, and since when each is watched.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 
+from .._common.unpatched import os
 from .ignore import IgnoreRule
 
 NEW_NS = 0  # nanoseconds since the epoch: earlier than anything the program has read

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable
 
 from .._common.log import name_some
+from .._common.unpatched import read_bytes
 from .listener import Changes
 
 logger = logging.getLogger("evreload")
@@ -69,8 +70,7 @@ def compile_error(path: str) -> SyntaxError | ValueError | None:
     A file that cannot be read any more has no error.
     """
     try:
-        with open(path, "rb") as file:
-            source = file.read()
+        source = read_bytes(path)
     except OSError:
         return None
     try:

@@ -12,10 +12,10 @@ Owns: `entries`, and which directories are watched.
 from __future__ import annotations
 
 import enum
-import os
 from collections.abc import Iterator
 
 from .._common.filestat import stat_path
+from .._common.unpatched import os
 from .observers.observer_set import ObserverSet
 
 MAX_LINKS = 40  # as in the Linux kernel; a longer chain of symbolic links leads nowhere

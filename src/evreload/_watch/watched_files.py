@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager
@@ -20,6 +19,7 @@ from typing import Any
 from .._common.filestat import Fingerprint, Status, differs, find_differing, stat_path
 from .._common.paths import is_installed
 from .._common.source import other_form, source_hash
+from .._common.unpatched import os
 from .debounce import Debouncer
 from .ignore import OWN_OUTPUT, IgnoreRule, by_default, by_output
 from .listener import Changes, WatchListener, WatchRequest

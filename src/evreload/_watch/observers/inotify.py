@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -26,6 +25,7 @@ from watchdog.observers.inotify_c import (
     inotify_rm_watch,
 )
 
+from ..._common.unpatched import os
 from .base import EVENTS_LOST, Entries, FileEvent, OnEvent
 
 # After one of these events, the watch is no longer that of the directory of this name.

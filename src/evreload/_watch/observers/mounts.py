@@ -9,8 +9,9 @@ Owns: nothing.
 
 from __future__ import annotations
 
-import os
 import re
+
+from ..._common.unpatched import os, read_bytes
 
 REMOTE = {
     "9p",  # WSL, Docker Desktop, gVisor
@@ -87,8 +88,7 @@ class Mounts:
 def read() -> Mounts:
     """Read the mount table of this process; an empty one where there is none."""
     try:
-        with open("/proc/self/mountinfo", errors="surrogateescape", newline="\n") as file:
-            return Mounts(file.read())
+        return Mounts(os.fsdecode(read_bytes("/proc/self/mountinfo")))
     except OSError:
         return Mounts("")
 

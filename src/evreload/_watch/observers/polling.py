@@ -10,11 +10,11 @@ Owns: the fingerprint of each file when it was last polled.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Iterator
 
 from ..._common.filestat import Fingerprint, Status, differs, quick_fingerprint, stat_path
+from ..._common.unpatched import os
 from .base import Entries, FileEvent, OnEvent
 
 logger = logging.getLogger("evreload")

@@ -9,8 +9,6 @@ Owns: the Observer, and its roots.
 
 from __future__ import annotations
 
-import os
-
 from watchdog.events import (
     EVENT_TYPE_CLOSED_NO_WRITE,
     EVENT_TYPE_MODIFIED,
@@ -21,6 +19,7 @@ from watchdog.events import (
 from watchdog.observers import Observer
 from watchdog.observers.api import ObservedWatch
 
+from ..._common.unpatched import os
 from .base import Entries, FileEvent, OnEvent
 
 READS = {EVENT_TYPE_OPENED, EVENT_TYPE_CLOSED_NO_WRITE}
