@@ -83,11 +83,11 @@ def test_a_pipe_can_be_made_larger():
 def test_a_descriptor_that_means_another_file_has_another_identity():
     receive, send = os.pipe()
     with open(os.devnull) as other:
-        before = spawn.identity(send)
-        assert spawn.identity(send) == before
+        before = startup.identity(send)
+        assert startup.identity(send) == before
         os.dup2(other.fileno(), send)
-        assert spawn.identity(send) != before
+        assert startup.identity(send) != before
     os.close(receive)
     os.close(send)
     with pytest.raises(OSError, match="Bad file descriptor"):
-        spawn.identity(send)
+        startup.identity(send)

@@ -81,6 +81,8 @@ class Client:
         except KeyboardInterrupt:
             os._exit(130)
         self._supervisor = os.getppid()  # a fork had another parent when `__init__` ran
+        startup.take_identity(self._supervisor)
+        startup.PASSED_SOCKETS = startup.PassedSockets()
         self.handle_signal()
         self._drain.can_ask = True
         self._started_ns = time.time_ns()

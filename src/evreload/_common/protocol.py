@@ -10,7 +10,7 @@ Owns: nothing. The program imports it, so it imports next to nothing.
 
 from __future__ import annotations
 
-from . import spawn
+from . import spawn, startup
 from .record import Record
 from .unpatched import os
 
@@ -328,7 +328,7 @@ class Pipes:
         self.numbers = list(numbers)
         self.owner = owner or os.getpid()
         self._output, self._input, *self.service = self.numbers
-        self._identities = {pipe: spawn.identity(pipe) for pipe in self.numbers}
+        self._identities = {pipe: startup.identity(pipe) for pipe in self.numbers}
         self._decoder = Decoder()
         spawn.set_inheritable(self.numbers, False)
 
@@ -340,7 +340,7 @@ class Pipes:
     def is_open(self, pipe: int) -> bool:
         """Whether the number *pipe* still means the same pipe."""
         try:
-            return spawn.identity(pipe) == self._identities[pipe]
+            return startup.identity(pipe) == self._identities[pipe]
         except OSError:  # it was closed
             return False
 

@@ -101,15 +101,6 @@ def adopt_orphans() -> None:
 # Pipes
 
 
-def identity(descriptor: int) -> tuple[int, int]:
-    """Return what distinguishes the file of *descriptor* from one that gets its number later.
-
-    A program that becomes a daemon closes all its descriptors. Raises OSError if it is closed.
-    """
-    status = os.fstat(descriptor)
-    return status.st_ino, status.st_dev
-
-
 def set_inheritable(descriptors: Iterable[int], value: bool) -> None:
     """Make *descriptors* stay open in an exec, or be closed."""
     for descriptor in descriptors:

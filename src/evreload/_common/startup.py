@@ -1,11 +1,11 @@
 """Reads the state in which this process began, before the program can change it; and restores it.
 
-The state is the command line, the working directory, the signals, and the offset of standard input.
-`terminal` does the same for the terminal.
+The state is the command line, the working directory, the signals, the offset of standard input, and
+the sockets of systemd. `terminal` does the same for the terminal.
 
 Runs in: any process. The thread that imports evreload first reads the state; the main thread
 restores it.
-Owns: the values that were read. Only the client changes one, INPUT_OFFSET, when it is released.
+Owns: the values that were read. Only the client changes some, when it is released.
 """
 
 from __future__ import annotations
@@ -101,6 +101,63 @@ def input_offset() -> int | None:
 INPUT_OFFSET = input_offset()
 
 
+def identity(descriptor: int) -> tuple[int, int]:
+    """Return what distinguishes the file of *descriptor* from one that gets its number later.
+
+    A program that becomes a daemon closes all its descriptors. Raises OSError if it is closed.
+    """
+    status = os.fstat(descriptor)
+    return status.st_ino, status.st_dev
+
+
+# In the environment: the process that systemd has started. See sd_listen_fds(3), sd_notify(3),
+# systemd.exec(5). With *FDID* at the end, the name of the same as an inode.
+PID_VARIABLES = ("LISTEN_PID", "WATCHDOG_PID", "MAINPID", "SYSTEMD_EXEC_PID")
+FIRST_PASSED = 3  # the lowest descriptor that systemd passes
+
+
+def take_identity(starter: int) -> None:
+    """Put this process in the place of *starter*, as the one that systemd has started.
+
+    A program takes the sockets that systemd passes only if LISTEN_PID is its own process ID.
+    """
+    for name in PID_VARIABLES:
+        if os.environ.get(name) == str(starter):
+            os.environ[name] = str(os.getpid())
+            os.environ.pop(f"{name}FDID", None)
+
+
+class PassedSockets:
+    """The sockets that systemd has passed to this process, and the variables that say so.
+
+    A program that takes them may remove the variables, and set the descriptors to be closed in an
+    exec. After a restart in place it must find both.
+    """
+
+    def __init__(self) -> None:
+        environment = os.environ
+        self._variables: dict[str, str] = {}
+        self._files: dict[int, tuple[int, int]] = {}
+        count = environment.get("LISTEN_FDS", "")
+        if environment.get("LISTEN_PID") == str(os.getpid()) and count.isdecimal():
+            names = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
+            self._variables = {name: environment[name] for name in names if name in environment}
+            for number in range(FIRST_PASSED, FIRST_PASSED + int(count)):
+                with suppress(OSError):  # it is closed
+                    self._files[number] = identity(number)
+
+    def pass_on(self) -> dict[str, str]:
+        """Keep the sockets open in an exec; return the variables, or nothing if one was closed."""
+        try:
+            if any(identity(number) != file for number, file in self._files.items()):
+                return {}
+        except OSError:
+            return {}
+        for number in self._files:
+            os.set_inheritable(number, True)
+        return self._variables
+
+
 if sys.platform != "win32":
     import _signal  # type: ignore[import-not-found]  # `signal` makes enums of it, for 5 ms
 
@@ -192,3 +249,6 @@ if sys.platform != "win32":
             if (_signal.getsignal(number) == _signal.SIG_IGN) != (before == _signal.SIG_IGN):
                 with suppress(ValueError):  # only the main thread may
                     _signal.signal(number, before)
+
+
+PASSED_SOCKETS = PassedSockets()

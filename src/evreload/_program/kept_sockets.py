@@ -39,7 +39,7 @@ from .._common.socket_messages import (
     send,
     unpack_places,
 )
-from .._common.spawn import identity
+from .._common.startup import identity
 from .._common.unpatched import os
 
 # Until the next run accepts, more connections wait than the program has allowed for. Linux allows

@@ -64,7 +64,7 @@ def restart(
     try:
         startup.rewind_input()
         command = runner_command(role, arguments)
-        environment = {**os.environ, **environment}
+        environment = {**os.environ, **startup.PASSED_SOCKETS.pass_on(), **environment}
         if sys.platform == "win32":
             _replace_process(command, environment)
         _stop_timers()
