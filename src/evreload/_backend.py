@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ._common.role import Role
     from ._common.run_info import RunInfo
     from ._inprocess.inherited_sockets import InheritedSockets
+    from ._program.earlier_children import EarlierChildren
     from ._program.hooks import Hook
     from ._program.imports import Imports
     from ._settings import Settings
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 _backend: Backend | None = None
 _imports: Imports | None = None
 _sockets: InheritedSockets | None = None
+_earlier_children: EarlierChildren | None = None  # after a restart in place
 
 
 def current() -> Backend:
@@ -58,7 +60,7 @@ def current() -> Backend:
     if _backend is None:
         from ._inprocess.reloader import Reloader
 
-        _backend = Reloader(imports(), inherited_sockets)
+        _backend = Reloader(imports(), inherited_sockets, _earlier_children)
     return _backend
 
 
@@ -75,6 +77,14 @@ def imports() -> Imports:
 
         _imports = Imports()
     return _imports
+
+
+def adopt_children() -> None:
+    """Reap the processes that earlier runs of this process have started, once they end."""
+    global _earlier_children
+    from ._program.earlier_children import EarlierChildren
+
+    _earlier_children = EarlierChildren()
 
 
 def disable_imports() -> None:

@@ -18,6 +18,7 @@ import pytest
 from support.deadline import DEADLINE
 from support.files import await_tick, write_modules
 from support.programs import COMMAND, MODES
+from support.waiting import until
 
 HEAD = """
 import asyncio, builtins, json, logging, os, sys
@@ -402,6 +403,117 @@ signal.getitimer(signal.ITIMER_PROF)"""
     for _ in range(2):
         restart(app, "app.py")
         assert app.line("ready") == first
+
+
+def test_the_umask_and_the_niceness_are_reset(app):
+    what = """
+oct(os.umask(0o027)), os.getpriority(os.PRIO_PROCESS, 0)"""
+    app.write("app.py", program(what, then="os.nice(3 if os.getuid() == 0 else 0)"))
+    app.start("app.py")
+    first = app.line("ready")
+    for _ in range(2):
+        restart(app, "app.py")
+        assert app.line("ready") == first
+
+
+@MODES
+def test_a_debugger_may_replace_the_functions_that_start_programs(app, mode):
+    """Those of pydevd end the process if its debugger is not there any more."""
+    start = """
+def replaced(*arguments):
+    print("replaced", flush=True)
+    os._exit(1)
+
+for name in ("execl", "execle", "execv", "execve", "execvp", "execvpe", "posix_spawn", "fork"):
+    setattr(os, name, replaced)
+"""
+    then = """
+    loop = asyncio.get_running_loop()
+    if evreload.generation() == 2:
+        loop.call_soon(evreload.reload)
+"""
+    app.write("app.py", program("evreload.generation()", start, then))
+    app.start(*mode, "app.py")
+    for generation in range(2):
+        app.line(f"ready {generation}")
+        if not (mode and generation):
+            app.await_watching()
+        save(app, "app.py")
+    app.line("ready 3")
+    assert app.count("replaced") == 0
+
+
+HELPERS = """
+import subprocess
+if evreload.generation() == 0:
+    # One ends when this run does, one a moment later, and one goes on.
+    subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
+    code = "import sys, time; sys.stdin.read(); time.sleep(1); print('late', flush=True)"
+    subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
+    subprocess.Popen(["sleep", "600"])
+"""
+
+
+def states_of_children(pid):
+    """Return the state of each child, as ps shows it."""
+    command = ["ps", "-o", "stat=", "--ppid", str(pid)]
+    table = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return [state[0] for state in table.split()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="on Linux only")
+def test_no_zombies_of_earlier_runs_are_left(app):
+    app.write("app.py", program(start=HELPERS))
+    app.start("app.py")
+    app.line("ready")
+    restart(app, "app.py")
+    app.line("ready")
+    app.line("late")
+    until(lambda: states_of_children(app.pid) == ["S"], "only the last helper is left", app)
+    app.await_lines("evreload: watching", 2)
+    save(app, "app.py")
+    app.line("ready")
+    assert states_of_children(app.pid) == ["S"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="on Linux only")
+def test_no_zombies_are_left_by_a_reload_under_the_command(app):
+    start = HELPERS.replace("time.sleep(1)", "time.sleep(0.01)")
+    then = """
+    if evreload.generation() == 0:
+        asyncio.get_running_loop().call_soon(evreload.reload)
+    else:
+        asyncio.get_running_loop().call_later(0.5, __import__, "helper")
+"""
+    app.write("helper.py", "print('helper', flush=True)")
+    app.write("app.py", program("os.getpid()", start, then))
+    app.start(*COMMAND, "app.py")
+    pid = app.line("ready").split()[1]
+    app.line("late")
+    app.line("helper")
+    until(lambda: states_of_children(pid) == ["S"], "only the last helper is left", app)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="on Linux only")
+def test_the_status_of_a_child_of_this_run_is_left_to_the_program(app):
+    start = (
+        HELPERS
+        + """
+child = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
+os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+"""
+    )
+    then = """
+    await asyncio.sleep(0.5)
+    print("status", child.wait(), flush=True)
+"""
+    app.write("app.py", program(start=start, then=then))
+    app.start("app.py")
+    for run in (1, 2):
+        app.await_lines("status 3", run)
+        app.await_lines("evreload: watching", run)
+        if run == 1:
+            save(app, "app.py")
 
 
 @pytest.mark.parametrize("then", ["", "signal.signal(signal.SIGHUP, lambda *_: None)"])

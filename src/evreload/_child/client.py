@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from .._common.run_info import RunInfo
+    from .._program.earlier_children import EarlierChildren
     from .._program.hooks import Hook
     from .._program.imports import Imports
 
@@ -55,6 +56,11 @@ class Client:
         self._drain = ProgramDrain(self._pipes, self._hooks)
         self._started_ns = time.time_ns()
         self._supervisor = os.getppid()
+        self._earlier_children: EarlierChildren | None = None
+        if role.kind == RESTARTED:
+            from .._program.earlier_children import EarlierChildren
+
+            self._earlier_children = EarlierChildren()
         self._lists_modules = role.lists_modules
         self._is_released = self._is_first_run = False
         self._has_patched_multiprocessing = self._observes_forks = False
@@ -244,6 +250,8 @@ class Client:
         self._pipes.send(protocol.FileRead(path, read_ns, source_hash))
         if MULTIPROCESSING in path:
             self._patch_multiprocessing()
+        if self._earlier_children:
+            self._earlier_children.reap()  # there is no loop of evreload that could do it
 
     def _send_write(self, path: str) -> None:
         is_code = path.endswith(CODE_SUFFIXES)  # always sent: the program may import it next

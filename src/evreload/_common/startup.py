@@ -1,7 +1,7 @@
 """Reads the state in which this process began, before the program can change it; and restores it.
 
-The state is the command line, the working directory, the signals, the offset of standard input, and
-the sockets of systemd. `terminal` does the same for the terminal.
+The state is the command line, the working directory, the umask, the niceness, the signals, the
+offset of standard input, and the sockets of systemd. `terminal` does the same for the terminal.
 
 Runs in: any process. The thread that imports evreload first reads the state; the main thread
 restores it.
@@ -194,6 +194,15 @@ def _started_ns() -> int:
     return latest
 
 
+def _umask() -> int:
+    value = os.umask(0o077)  # there is no other way to read it
+    os.umask(value)
+    return value
+
+
+UMASK = _umask()
+NICENESS = os.getpriority(os.PRIO_PROCESS, 0) if hasattr(os, "getpriority") else 0
+
 STARTED_NS = _started_ns()  # read here: `latest` is the closer, the less the process has done
 
 
@@ -229,6 +238,13 @@ def rewind_input() -> None:
     if INPUT_OFFSET is not None:
         with suppress(OSError):  # the program has closed it, or replaced it by a pipe
             os.lseek(0, INPUT_OFFSET, os.SEEK_SET)
+
+
+def restore_niceness() -> None:
+    """Reset the niceness, if the system permits: only root may lower it."""
+    if hasattr(os, "setpriority"):
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
 
 
 def suppress(*errors: type[Exception]) -> AbstractContextManager[None]:

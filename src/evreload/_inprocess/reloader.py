@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from .._common.own_writes import OwnWrites
     from .._common.run_info import RunInfo
+    from .._program.earlier_children import EarlierChildren
     from .._program.hooks import Hook
     from .._settings import Settings
     from .._watch.listener import Changes
@@ -59,9 +60,15 @@ logger = logging.getLogger("evreload")
 class Reloader:
     """The backend of a program that restarts itself."""
 
-    def __init__(self, imports: Imports, sockets: Callable[[], InheritedSockets]) -> None:
+    def __init__(
+        self,
+        imports: Imports,
+        sockets: Callable[[], InheritedSockets],
+        earlier_children: EarlierChildren | None = None,
+    ) -> None:
         self._imports = imports
         self._sockets = sockets
+        self._earlier_children = earlier_children
         self._hooks = Hooks()
         self._forks = ForkGuard(self)
         self._settings: Settings
@@ -204,6 +211,12 @@ class Reloader:
         asyncio.get_running_loop().call_soon(self._watcher.announce)
         if self._has_sockets() and not self._has_failed:
             IOLoop.current().call_later(UNCLAIMED_TIME, self._sockets().close_unclaimed)
+        self._reap()
+
+    def _reap(self) -> None:
+        """Reap what earlier runs have started; look again for a while."""
+        if self._earlier_children and (pause := self._earlier_children.next_look()):
+            IOLoop.current().call_later(pause, self._reap)
 
     def may_continue(self) -> bool:
         """Whether this process can be restarted; if a fork has made it a worker, stop."""

@@ -174,6 +174,7 @@ def run_and_wait(target: list[str], *, until_success: bool) -> None:
 def _run_alone(target: list[str]) -> None:
     """Run *target* again, in the process that evreload.start() restarted."""
     _backend.imports()  # here, so that it notes all files
+    _backend.adopt_children()
     try:
         run(target)
         return

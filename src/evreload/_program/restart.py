@@ -60,6 +60,7 @@ def restart(
     _end_workers()
     flush_output()
     here = startup.working_directory()
+    umask = os.umask(startup.UMASK)
     startup.change_directory(startup.DIRECTORY)
     try:
         startup.rewind_input()
@@ -69,10 +70,12 @@ def restart(
             _replace_process(command, environment)
         _stop_timers()
         startup.restore_signals()
+        startup.restore_niceness()
         terminal.restore_modes()
         os.execve(command[0], command, environment)
     except OSError:
         startup.change_directory(here)
+        os.umask(umask)
         raise
 
 
