@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from evreload._common.terminal import CLEAR, clear
+from evreload._common.terminal import CLEAR, LEAVE_FULL_SCREEN, clear
 from support.app import WARM_TIMEOUT, App
 from support.deadline import DEADLINE
 from support.processes import have_ended, process_tree, was_forked
@@ -179,6 +179,110 @@ def test_a_curses_program(app):
     terminal.send("xy")
     terminal.expect_exact("exited with status 0; waiting for a change")
     assert terminal.getecho()
+
+
+# A program for the whole screen. Each key ends it in another way.
+FULL_SCREEN = """
+import os, signal, sys, termios, tty
+import helper
+
+os.write(1, b"\\033[?1049h\\033[?25l\\033[?1000h")
+cooked = termios.tcgetattr(0)
+tty.setraw(0)
+os.write(1, f"screen {helper.VALUE}".encode())
+while key := os.read(0, 1):
+    if key == b"c":
+        os.write(1, b"\\033[?1000l\\033[?25h\\033[?1049l")
+        termios.tcsetattr(0, termios.TCSADRAIN, cooked)
+        os.write(1, b"cooked")
+    elif key == b"k":
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def leaves_full_screen(terminal):
+    """Wait until the display is restored; return what was written before."""
+    terminal.expect_exact(LEAVE_FULL_SCREEN.decode())
+    return terminal.before
+
+
+def test_the_screen_of_a_program_is_not_written_on(app):
+    app.write("app.py", FULL_SCREEN)
+    terminal = app.run(NO_COLOR="1")
+    terminal.expect_exact("screen 1")
+    for value in (2, 3):
+        app.save(value)
+        assert "evreload" not in leaves_full_screen(terminal)
+        terminal.expect_exact("helper.py modified; restarting server")
+        terminal.expect_exact(f"screen {value}")
+    app.write("helper.py", "VALUE = (")
+    app.write("helper.py", "VALUE = 4")
+    assert "evreload" not in leaves_full_screen(terminal)
+    terminal.expect_exact("screen 4")
+    terminal.send("k")
+    assert "evreload" not in leaves_full_screen(terminal)
+    terminal.expect_exact("killed by SIGKILL; waiting for a change")
+    app.save(5)
+    terminal.expect_exact("screen 5")
+    terminal.kill(signal.SIGTERM)
+    leaves_full_screen(terminal)
+    terminal.expect_exact(pexpect.EOF)
+
+
+def test_lines_that_were_held_back_are_printed_once_the_program_leaves_the_screen(app):
+    app.write("app.py", FULL_SCREEN)
+    terminal = app.run(NO_COLOR="1")
+    terminal.expect_exact("screen 1")
+    app.write("helper.py", "VALUE = (")
+    time.sleep(1)  # nothing says that the error is held back
+    terminal.send("c")
+    terminal.expect_exact("cooked")
+    assert "evreload" not in terminal.before
+    terminal.expect("helper.py:1: SyntaxError: .*; still running")
+    app.save(2)
+    terminal.expect_exact("helper.py modified; restarting server")
+    assert LEAVE_FULL_SCREEN.decode() not in terminal.before
+    terminal.expect_exact("screen 2")
+
+
+BLOCKING = """
+import asyncio, logging, os, sys
+import evreload
+import helper
+
+async def main():
+    evreload.start()
+    os.set_blocking(0, False)
+    os.set_blocking(2, False)
+    await asyncio.Event().wait()
+
+logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+print("ready", helper.VALUE, *map(os.get_blocking, range(3)), flush=True)
+if helper.VALUE == 9:
+    os._exit(0)
+asyncio.run(main())
+"""
+AFTERWARDS = "import os; print('after', *map(os.get_blocking, range(3)))"
+
+
+@pytest.mark.parametrize("stdin", ["terminal", "pipe"])
+@pytest.mark.parametrize(
+    "mode", [(), ("-m", "evreload", "--until-success")], ids=["start", "command"]
+)
+def test_standard_streams_block_again_in_the_next_run(app, mode, stdin):
+    app.write("app.py", BLOCKING)
+    command = shlex.join([sys.executable, *mode, "app.py"])
+    afterwards = shlex.join([sys.executable, "-c", AFTERWARDS])
+    pipe = "sleep 600 |" if stdin == "pipe" else ""
+    app.save(1)
+    terminal = app.open("sh", "-c", f"{pipe} {{ {command}; {afterwards}; }}")
+    for value in (1, 2, 9):
+        if value > 1:
+            app.save(value)
+        terminal.expect_exact(f"ready {value} True True True")
+        if value < 9 and not (mode and value > 1):
+            terminal.expect_exact("evreload: watching")
+    terminal.expect_exact("after True True True")
 
 
 SLEEPER = """

@@ -15,7 +15,7 @@ import _signal  # type: ignore[import-not-found]  # `signal` makes enums of it, 
 import sys
 import time
 
-from .._common import protocol, spawn, startup
+from .._common import protocol, spawn, startup, terminal
 from .._common.paths import absolute
 from .._common.protocol import Pipes
 from .._common.role import PROGRAM, RESTARTED, Role
@@ -207,7 +207,9 @@ class Client:
 
     def _on_release(self, message: protocol.Release) -> None:
         self._is_released = True
-        startup.INPUT_OFFSET = startup.input_offset()  # the run before may have moved it until now
+        # The run before may have changed these until now.
+        startup.INPUT_OFFSET = startup.input_offset()
+        terminal.read_state()
         self._drain.grace = message.grace
         self._imports.started_ns = message.started_ns
         self._lists_modules = message.lists_modules

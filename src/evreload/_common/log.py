@@ -8,11 +8,13 @@ Owns: in the supervisor, the handler and the level of the logger ``evreload``.
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TextIO
 
-from .terminal import is_terminal
+from .terminal import is_raw, is_terminal
 from .unpatched import os
 
 COLOURS = {logging.ERROR: "31", logging.WARNING: "33", logging.INFO: "36", logging.DEBUG: "2"}
@@ -26,7 +28,7 @@ logger = logging.getLogger("evreload")
 
 def configure(*, quiet: bool, verbose: bool) -> None:
     """Print the log on standard error: only problems if *quiet*, also reasons if *verbose*."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = ScreenHandler()
     handler.setFormatter(_Formatter(coloured=is_terminal() and not os.environ.get("NO_COLOR")))
     logger.addHandler(handler)
     logger.propagate = False
@@ -34,6 +36,48 @@ def configure(*, quiet: bool, verbose: bool) -> None:
         logger.setLevel(logging.WARNING)
     else:
         logger.setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+def screen() -> ScreenHandler | None:
+    """Return what prints the log, once `configure` has made it."""
+    handlers = (one for one in logger.handlers if isinstance(one, ScreenHandler))
+    return next(handlers, None)
+
+
+class ScreenHandler(logging.StreamHandler[TextIO]):
+    """Prints records on standard error; not while a program draws the screen of that terminal.
+
+    `print_held` prints them later, in order. `on_hold` is called when the first one is held back.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(sys.stderr)
+        self._held: list[Callable[[], object]] = []
+        self.on_hold: Callable[[], object] = lambda: None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print *record*, now or later."""
+        self.when_free(functools.partial(super().emit, record))
+
+    def when_free(self, print_it: Callable[[], object]) -> None:
+        """Call *print_it* as soon as no program draws the screen."""
+        if not (self._held or is_raw()):
+            print_it()
+            return
+        self._held.append(print_it)
+        if len(self._held) == 1:
+            self.on_hold()
+
+    def print_held(self, *, anyway: bool = False) -> bool:
+        """Print what was held back, if no program draws the screen, or *anyway*.
+
+        Return whether nothing is held back any more.
+        """
+        if not anyway and self._held and is_raw():
+            return False
+        while self._held:
+            self._held.pop(0)()
+        return True
 
 
 def shorten(path: str) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import stat
 import sys
 
-from . import terminal as terminal  # so that it reads the modes of the terminal now, too
+from . import terminal as terminal  # so that it reads the state of the terminal now, too
 from .command_line import split_command_line
 from .unpatched import os, read_bytes
 

@@ -71,7 +71,7 @@ def restart(
         _stop_timers()
         startup.restore_signals()
         startup.restore_niceness()
-        terminal.restore_modes()
+        terminal.restore()
         os.execve(command[0], command, environment)
     except OSError:
         startup.change_directory(here)

@@ -220,7 +220,7 @@ class Shutdown:
             await self._orphans_end(deadline)
             kill_all(self.members)
             await self._orphans_end(time.monotonic() + EXIT_GRACE)
-            terminal.restore_modes()  # now no other process uses it
+            terminal.restore()  # now no other process uses it
 
     async def _orphans_end(self, deadline: float) -> None:
         while self.members():

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable
 from socket import socket
 
-from .._common import protocol, startup, terminal
+from .._common import log, protocol, startup, terminal
 from .._common.filestat import changed_since
 from .._common.log import STILL_RUNNING, WAITING, name_some, shorten
 from .._common.own_writes import OwnWrites
@@ -36,6 +36,7 @@ from .shutdown import Shutdown
 from .socket_store import SocketStore
 from .spare import Spare
 
+HELD_INTERVAL = 0.2  # seconds between two looks whether lines that were held can be printed
 START_TIME = 2.0  # seconds after which a program that does not listen counts as up
 CLAIM_TIME = 2.0  # seconds that the program has, after each socket, to claim another kept one
 CLAIM_TIME_OTHER = 10.0  # seconds that it has if it listens only where no socket can be kept
@@ -85,8 +86,10 @@ class Supervisor:
     async def _supervise(self) -> int:
         if remedy := target.reloader_remedy(self._settings.target):
             self._warn_of_reloader(remedy)
-        loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         self._end: asyncio.Future[int] = loop.create_future()
+        if screen := log.screen():
+            screen.on_hold = self._on_lines_held
         for number, handler in self._signal_handlers().items():
             # Ignored signals stay ignored, such as SIGHUP under nohup; SIGCHLD is needed.
             if number not in startup.IGNORED_SIGNALS or number == signal.SIGCHLD:
@@ -290,7 +293,7 @@ class Supervisor:
         self._messages.read_all()  # these messages may still change its state
         process.advance(Event.EXIT)
         self._protect()
-        terminal.restore_modes()
+        self._restore_terminal()
         self._shutdown.on_exit()
         if process.exited_from is State.STOPPING:
             return
@@ -309,6 +312,22 @@ class Supervisor:
                 self._after_start(process)
             loop = asyncio.get_running_loop()
             loop.call_later(GROUP_SIGNAL_WINDOW, self._log_end, process)
+
+    def _restore_terminal(self) -> None:
+        """Restore the state of the terminal, and print what was held back: no program uses it."""
+        terminal.restore()
+        if screen := log.screen():
+            screen.print_held(anyway=True)
+
+    def _on_lines_held(self) -> None:
+        """Print lines as soon as the program does not draw the screen any more. Any thread."""
+        if not self._end.done():
+            self._loop.call_soon_threadsafe(self._print_held)
+
+    def _print_held(self) -> None:
+        screen = log.screen()
+        if screen and not screen.print_held():
+            self._loop.call_later(HELD_INTERVAL, self._print_held)
 
     def _log_end(self, process: ProgramProcess) -> None:
         if process is self._process and not self._end.done():
@@ -366,8 +385,8 @@ class Supervisor:
             stance = STILL_RUNNING if self._process.is_running else WAITING
             logger.error("cannot restart: %s; %s", reason, stance)
             return False
-        if self._settings.clear:
-            terminal.clear()
+        if self._settings.clear and (screen := log.screen()):
+            screen.when_free(terminal.clear)
         if changes:
             logger.info("%s modified; restarting server", name_some(map(shorten, changes)))
         else:
@@ -455,5 +474,6 @@ class Supervisor:
         if status == INTERRUPTED and self._process.is_running:
             await self._shutdown.await_interrupted(self._process)
         await self._shutdown.stop(self._process)
+        self._restore_terminal()
         self._sockets.close()
         self._monitor.end()
