@@ -10,7 +10,6 @@ import os
 import select
 import socket
 import sys
-import time
 
 import pytest
 
@@ -161,7 +160,7 @@ def test_a_blocking_accept_waits_until_the_stop_signal_must_have_come(
     monkeypatch, listener, connect
 ):
     waited: list[float] = []
-    monkeypatch.setattr(time, "sleep", waited.append)
+    monkeypatch.setattr(module, "sleep", waited.append)
     connect()
     stop_accepting([])
     served, _ = listener.accept()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import sys
 
 import pytest
@@ -58,7 +59,9 @@ def start(*messages, answers=True, **options):
     """Return a fake process that has sent *messages*, and what ends it."""
     process = FakeProcess.start(lambda pipes: os.getpid())
     assert isinstance(process, FakeProcess)
-    process.shutdown = Shutdown(Settings(target=["app.py"], **options), set)
+    process.shutdown = Shutdown(
+        Settings(target=["app.py"], **options), set, lambda: process.bound_at is not None
+    )
     process.answers = answers
     for message in messages:
         process.note(message)
@@ -150,11 +153,12 @@ def test_a_worker_that_has_ended_is_not_waited_for(caplog):
 LISTENING = ServerListening(0.0)
 
 
-def requests(*messages, has_exited=False, **options):
+def requests(*messages, has_exited=False, pid=0, **options):
     """Return the requests to drain that a run receives before it is stopped."""
 
     async def ends():
         process, shutdown = start(*messages, **options)
+        process.pid = pid or process.pid
         if has_exited:
             process.end(0)
         await shutdown.end(process, {})
@@ -184,6 +188,17 @@ def test_an_answer_is_not_awaited_for_long(monkeypatch):
     monkeypatch.setattr(shutdown_module, "ANSWER_TIME", 1e9)
     assert len(requests(Started(), answers=False)) == 1
     assert len(requests(Started(), LISTENING, answers=False, grace=0.0)) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="on Linux only")
+@pytest.mark.parametrize("messages", [(Started(),), (Started(), BOUND)], ids=["", "server"])
+def test_no_answer_is_awaited_from_a_main_thread_that_stays_in_c(monkeypatch, messages):
+    monkeypatch.setattr(shutdown_module, "EXIT_GRACE", 1e9)
+    monkeypatch.setattr(shutdown_module, "ANSWER_TIME", 1e9)
+    monkeypatch.setattr(shutdown_module, "send", lambda pids, number: None)
+    with subprocess.Popen(["sleep", "600"]) as sleeping:
+        assert len(requests(*messages, answers=False, pid=sleeping.pid)) == 1
+        sleeping.kill()
 
 
 def test_a_program_that_waits_for_a_signal_gets_only_the_stop_signal(monkeypatch):

@@ -15,6 +15,7 @@ import time
 
 import pytest
 
+from evreload._supervisor.shutdown import EXIT_GRACE
 from evreload._supervisor.supervisor import GROUP_SIGNAL_WINDOW
 from support.files import await_tick
 from support.processes import children, idle, memory, processor_ticks, threads
@@ -1337,6 +1338,14 @@ with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.accept()[0].close()
 """
 TURNS = "asyncio.run(asyncio.sleep(1000))"
+BUSY = """
+def work():
+    while True:
+        pass
+
+threading.Thread(target=work, daemon=True).start()
+time.sleep(1000)
+"""
 HOOKED = """
 import evreload
 evreload.add_reload_hook(lambda: print("hooked", helper.VALUE))
@@ -1345,7 +1354,9 @@ evreload.add_reload_hook(lambda: print("hooked", helper.VALUE))
 
 @pytest.mark.parametrize("options", [(), ("--grace", "0"), ("--no-keep-sockets",)], ids=" ".join)
 @pytest.mark.parametrize("hook", ["", HOOKED], ids=["", "hook"])
-@pytest.mark.parametrize("body", [SLEEPS, ACCEPTS, TURNS], ids=["sleeps", "accepts", "asyncio"])
+@pytest.mark.parametrize(
+    "body", [SLEEPS, ACCEPTS, TURNS, BUSY], ids=["sleeps", "accepts", "asyncio", "busy thread"]
+)
 def test_buffered_output_is_not_lost(app, hook, body, options):
     app.write("helper.py", "VALUE = 0")
     app.write("app.py", hook + BUFFERS + body)
@@ -1359,6 +1370,38 @@ def test_buffered_output_is_not_lost(app, hook, body, options):
             app.line(f"hooked {value}")
         app.line(f"logged {value}")
     assert app.count("printed") == 3
+
+
+# Its main thread stays in C, as that of a Qt program does. Like urllib3, it binds port 0.
+IN_C = """
+import ctypes, socket, threading, time
+import helper
+
+with socket.socket() as sock:
+    sock.bind(("127.0.0.1", 0))
+thread = threading.Thread(target=time.sleep, args=[1000], daemon=True)
+thread.start()
+print("ready", helper.VALUE, flush=True)
+ctypes.CDLL(None).pthread_join(ctypes.c_ulong(thread.ident), None)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="on Linux only")
+def test_a_program_whose_main_thread_stays_in_c_is_not_waited_for(app):
+    app.write("helper.py", "VALUE = 0")
+    app.write("app.py", IN_C)
+    app.start("-m", "evreload", "app.py")
+    app.line("ready 0")
+    app.await_watching()
+    waits = []
+    for value in range(1, 6):
+        app.write("helper.py", f"VALUE = {value}")
+        app.line("restarting server")
+        began = time.monotonic()
+        app.line(f"ready {value}")
+        waits.append(time.monotonic() - began)
+        app.await_lines("serving again", value)
+    assert min(waits) < EXIT_GRACE, waits  # an answer would be awaited at least as long
 
 
 def test_buffered_output_is_written_once_though_the_program_forks(app):

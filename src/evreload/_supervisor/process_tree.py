@@ -66,6 +66,20 @@ def waits_for_signal(pid: int) -> bool:
     return False
 
 
+def main_thread_rest(pid: int) -> str | None:
+    """Return how the main thread of *pid* sleeps, on Linux; None if it runs, or is stopped.
+
+    The result changes whenever the thread wakes up. It stays the same while the thread waits in C
+    code, but not while it waits for Python's interpreter: then it wakes up every few milliseconds.
+    """
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/status") as file:
+        lines = [
+            line for line in file if line.startswith(("State:", "voluntary_", "nonvoluntary_"))
+        ]
+        return "".join(lines) if lines[0].split()[1] == "S" else None
+    return None
+
+
 def has_open(pid: int, descriptor: int) -> bool | None:
     """Whether the process *pid* has the file of *descriptor* open; None if that is unknown.
 

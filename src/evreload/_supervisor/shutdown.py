@@ -27,6 +27,7 @@ from .process_tree import (
     descendants,
     foreign_children,
     kill_all,
+    main_thread_rest,
     send,
     tree,
     waits_for_signal,
@@ -38,6 +39,7 @@ ANSWER_TIME = 0.5  # seconds in which a server that receives messages has surely
 # connection that was just accepted sends the request, and mostly has its response by then.
 LAST_REQUEST_TIME = 0.01
 EXIT_GRACE = 0.1  # seconds in which most programs end after a signal, or answer
+REST_TIME = 0.01  # seconds; a main thread that sleeps so long without a break does not answer
 
 logger = logging.getLogger("evreload")
 
@@ -46,11 +48,18 @@ class Shutdown:
     """Ends one run after another.
 
     *spared* returns the descendants of the supervisor that do not belong to the program.
+    *keeps_sockets*: the present run listens on sockets that the next run gets.
     """
 
-    def __init__(self, settings: Settings, spared: Callable[[], set[int]]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        spared: Callable[[], set[int]],
+        keeps_sockets: Callable[[], bool],
+    ) -> None:
         self._settings = settings
         self._spared = spared
+        self._keeps_sockets = keeps_sockets
         self._stops_accepting = settings.keep_sockets and settings.grace > 0
         self._foreign = foreign_children(os.getpid()) - spared()
         self._awaited: set[int] = set()  # processes that have not answered yet
@@ -94,7 +103,10 @@ class Shutdown:
     async def end(self, process: ProgramProcess, changes: Changes) -> bool:
         """End *process* because of *changes*; return False if a hook has ended it for good."""
         if process.state in (State.LOADING, State.LIVING):
-            await self._drain(process, changes)
+            try:
+                await self._drain(process, changes)
+            finally:
+                self._awaited.clear()
             if process.hook_exited and not process.is_running:
                 return False
         await self.stop(process)
@@ -114,11 +126,10 @@ class Shutdown:
         """
         pid, grace = process.pid, self._settings.grace
         times = dict(process.drain_times)  # a restart in place clears the original
-        is_server = process.listening_at is not None and self._stops_accepting
         awaits_signal = waits_for_signal(pid)  # SIGURG would end its wait
         workers = set(times) - {pid} if grace else set()
         workers = workers & set(descendants(pid)) if workers else workers
-        if pid not in times and not workers and awaits_signal and not is_server:
+        if pid not in times and not workers and awaits_signal and not self._is_server():
             return
         process.advance(Event.DRAIN)
         asks_program = pid in times or not awaits_signal
@@ -144,13 +155,16 @@ class Shutdown:
                 self._awaited = {pid}
                 # A second request means: without any further delay.
                 self._ask(process, changes, {pid, *workers})
-        await self._await_answers({pid}, ANSWER_TIME if is_server else EXIT_GRACE)
+        await self._await_prompt_answer(pid)
         counts_all = bool(timed) and not self._uncounted & timed
-        if is_server and not counts_all:
+        if self._is_server() and not counts_all:
             # Only now: until then, processes that cannot count their requests go on serving.
             send(self._others(process) - asked, signal.SIGURG)
             await _wait_for(self._exited, time.monotonic() + LAST_REQUEST_TIME)
-        self._awaited.clear()
+
+    def _is_server(self) -> bool:
+        """Whether the program must accept no more connections before it is stopped."""
+        return self._stops_accepting and self._keeps_sockets()
 
     def _others(self, process: ProgramProcess) -> set[int]:
         """Return all processes that stop accepting: the next run takes their connections."""
@@ -181,6 +195,20 @@ class Shutdown:
         while self._awaited.intersection(pids) and not self._exited.is_set():
             self._answered.clear()
             if not await _wait_for(self._answered, deadline):
+                return
+
+    async def _await_prompt_answer(self, pid: int) -> None:
+        """Wait for the answer of *pid*, which was not asked to wait for anything.
+
+        If its main thread stays in C code, as that of a Qt program does, no answer can come.
+        """
+        deadline = time.monotonic() + (ANSWER_TIME if self._is_server() else EXIT_GRACE)
+        rest = None
+        while pid in self._awaited and not self._exited.is_set() and time.monotonic() < deadline:
+            self._answered.clear()
+            await _wait_for(self._answered, min(deadline, time.monotonic() + REST_TIME))
+            before, rest = rest, main_thread_rest(pid)
+            if rest and rest == before:
                 return
 
     # Stop

@@ -65,7 +65,7 @@ class Supervisor:
         self._script = target.script(settings.target)
         self._spare = Spare(settings, first, self._request, self._protect)
         self.run_info = RunInfo(0, (), first.started_ns, {})
-        self._shutdown = Shutdown(settings, self._spared)
+        self._shutdown = Shutdown(settings, self._spared, lambda: self._sockets.has_claimed)
         self._sockets = SocketStore(self._shutdown.members)
         self._syntax_check = SyntaxCheck(self._is_code, shorten)
         self._changes: Changes = {}
@@ -366,7 +366,9 @@ class Supervisor:
                     )
                 if changes is None or not self._announce_restart(changes):
                     return
-                self._messages.read()  # the program may just have asked for time to drain
+                # The program may just have asked for time to drain, or have bound a socket.
+                self._messages.read()
+                self._serve_sockets(self._process.service)
                 if await self._shutdown.end(self._process, changes):
                     if not self._end.done():
                         self._start_next(changes)
