@@ -22,7 +22,7 @@ class Drain(ProgramDrain):
         os.set_blocking(self.output, False)
         self.hooks = Hooks()
         self._write_end = write_end
-        super().__init__(Pipes([write_end, self.input]), self.hooks)
+        super().__init__(Pipes([write_end, self.input]), self.hooks, grace=1.0)
         self.can_ask = True
 
     def sent(self) -> list[Message]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evreload._common.role import FORK_SERVER, KINDS, PLAIN, PROGRAM, WORKER, Role
+from evreload._common.role import FORK_SERVER, KINDS, PLAIN, PROGRAM, RESTARTED, WORKER, Role
 
 NUMBERS = st.integers(min_value=0)
 ROLES = st.builds(
@@ -15,6 +15,7 @@ ROLES = st.builds(
     st.lists(NUMBERS).map(tuple),
     NUMBERS,
     st.booleans(),
+    st.floats(min_value=0, allow_infinity=False),
 )
 
 
@@ -31,6 +32,7 @@ def test_a_role_survives_the_command_line(role):
         (Role(PROGRAM, (3, 4, 5)), "program pipes=3,4,5"),
         (Role(WORKER, (3, 4), 17), "worker pipes=3,4 program=17"),
         (Role(FORK_SERVER, (3,), 0, True), "fork-server pipes=3 lists-modules"),
+        (Role(RESTARTED, (3, 4), grace=0.5), "restarted pipes=3,4 grace=0.5"),
     ],
 )
 def test_a_process_list_shows_the_role(role, argument):

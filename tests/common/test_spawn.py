@@ -25,10 +25,10 @@ def test_the_runner_is_given_the_role():
 
 def test_a_worker_keeps_its_flags_and_its_command_line():
     command = ["/usr/bin/python", "-B", "-X", "dev", "-c", "work()", "7"]
-    assert spawn.worker_command(command, [3, 4], 17) == [
+    assert spawn.worker_command(command, [3, 4], 17, 0.5) == [
         *command[:4],
         startup.RUNNER,
-        str(Role(WORKER, (3, 4), 17)),
+        str(Role(WORKER, (3, 4), 17, grace=0.5)),
         *command,
     ]
 

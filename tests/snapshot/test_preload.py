@@ -9,10 +9,13 @@ import signal
 import socket
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from evreload._common import spawn
+from evreload._common.role import FORK_SERVER, Role
+from evreload._snapshot.fork_server import ForkServer
 from evreload._supervisor import cli
 from support.files import await_tick
 from support.processes import assert_gone, children, was_forked
@@ -634,3 +637,16 @@ def test_warm_is_refused_on_other_systems_in_one_sentence(monkeypatch, capsys, t
     with pytest.raises(SystemExit, match=r"^2$"):
         cli.main(["--warm", str(tmp_path / "app.py")])
     assert capsys.readouterr().err == "evreload: --warm needs Linux: leave it out\n"
+
+
+def test_a_request_to_fork_without_pipes_is_an_error():
+    ends = [*os.pipe(), *os.pipe()]
+    supervisor_end, server_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with supervisor_end:
+        pipes = (ends[1], ends[2], server_end.detach())
+        server = ForkServer(Role(FORK_SERVER, pipes), mock.Mock())
+        supervisor_end.send(b".")
+        with pytest.raises(OSError, match="pipes"):
+            server._receive_pipes()
+    for number in (*ends, pipes[2]):
+        os.close(number)

@@ -18,9 +18,9 @@ import time
 from .._common import protocol, spawn, startup, terminal
 from .._common.paths import absolute
 from .._common.protocol import Pipes
-from .._common.role import PROGRAM, RESTARTED, Role
+from .._common.role import PROGRAM, RESTARTED, WORKER, Role
 from .._common.source import CODE_SUFFIXES
-from .._common.spawn import RUN_INFO_VARIABLE
+from .._common.spawn import RUN_INFO_VARIABLE, SUPERVISOR_VARIABLE
 from .._common.unpatched import os
 from .._program.hooks import Hooks
 from .drain import TIME_FOR_HOOKS, TIME_FOR_REQUESTS, TIME_FOR_SOCKETS, ProgramDrain
@@ -53,9 +53,9 @@ class Client:
         self._pipes = Pipes(role.pipes, role.program)
         self._imports = imports
         self._hooks = Hooks()
-        self._drain = ProgramDrain(self._pipes, self._hooks)
+        self._drain = ProgramDrain(self._pipes, self._hooks, role.grace)
         self._started_ns = time.time_ns()
-        self._supervisor = os.getppid()
+        self._supervisor = _supervisor()
         self._earlier_children: EarlierChildren | None = None
         if role.kind == RESTARTED:
             from .._program.earlier_children import EarlierChildren
@@ -73,6 +73,8 @@ class Client:
         imports.set_listener("socket.bind", self._on_bind)
         if self._pipes.service:
             imports.set_listener("socket.__new__", self._on_first_socket)
+        else:
+            self._observe_sockets_of_worker()
         for path, read_ns in imports.unreported(self._started_ns):
             self._send_file(path, read_ns)
         self._patch_multiprocessing()  # the fork server may have imported it
@@ -86,17 +88,16 @@ class Client:
                 self._handle_all(self._pipes.wait())
         except KeyboardInterrupt:
             os._exit(130)
-        self._supervisor = os.getppid()  # a fork had another parent when `__init__` ran
         startup.take_identity(self._supervisor)
         startup.PASSED_SOCKETS = startup.PassedSockets()
-        self.handle_signal()
-        self._drain.can_ask = True
+        self.begin()
         self._started_ns = time.time_ns()
         self._pipes.send(protocol.Started())
 
-    def handle_signal(self) -> None:
+    def begin(self) -> None:
         """Receive messages whenever SIGURG comes, which does nothing by default."""
         _signal.signal(_signal.SIGURG, self._on_signal)
+        self._drain.can_ask = True
 
     # The backend
 
@@ -148,10 +149,10 @@ class Client:
     def reload(self) -> None:
         """Run the hooks and restart in place, with the environment of this process.
 
-        A worker asks the supervisor to restart the whole program instead. If hooks run already, a
-        restart is under way, and this does nothing.
+        A worker asks the supervisor to restart the whole program instead. If a restart is under way
+        already, this does nothing.
         """
-        if self._hooks.are_running:
+        if self._hooks.are_running or self._drain.has_begun:
             return
         self._hooks.run_coroutines_outside_loop()
         self._hooks.run_ordinary()
@@ -175,7 +176,12 @@ class Client:
         self._pipes.send(protocol.RestartedInPlace(now))
         spawn.set_inheritable(pipes, True)
         try:
-            role = Role(RESTARTED, tuple(pipes), lists_modules=self._lists_modules)
+            role = Role(
+                RESTARTED,
+                tuple(pipes),
+                lists_modules=self._lists_modules,
+                grace=self._drain.grace,
+            )
             restart({RUN_INFO_VARIABLE: run_info}, role)
         except OSError as error:
             spawn.set_inheritable(pipes, False)
@@ -293,7 +299,8 @@ class Client:
                 interceptor = self._drain.interceptor
                 if interceptor and interceptor.has_bound():
                     self._drain.need(TIME_FOR_SOCKETS)
-            command = spawn.worker_command(command, pipes.numbers, pipes.owner)
+            grace = self._drain.grace
+            command = spawn.worker_command(command, pipes.numbers, pipes.owner, grace)
             return spawnv_passfds(path, command, [*passfds, *pipes.numbers])
 
         util.spawnv_passfds = spawn_worker
@@ -324,14 +331,24 @@ class Client:
         self._imports.set_listener("socket.__new__", self._on_socket_of_worker)
 
     def _on_socket_of_worker(self, arguments: tuple[Any, ...]) -> None:
-        """Handle a Unix socket in a fork: it is the self-pipe of a loop, which serves requests."""
-        if arguments[1] == AF_UNIX:
+        """Handle a Unix socket in a worker: it is the self-pipe of a loop, which serves requests.
+
+        The worker may have got the socket that it serves from another process.
+        """
+        if arguments[1] == AF_UNIX and "tornado.httpserver" in sys.modules:
             self._imports.set_listener("socket.__new__", None)
             self._drain.need(TIME_FOR_REQUESTS)
 
-    def _on_first_socket(self, arguments: object) -> None:
+    def _observe_sockets_of_worker(self) -> None:
+        is_worker = self._role.kind == WORKER
+        listener = self._on_socket_of_worker if is_worker else None
+        self._imports.set_listener("socket.__new__", listener)
+
+    def _on_first_socket(self, arguments: tuple[Any, ...]) -> None:
         """Intercept the methods of sockets, now that the program has imported `socket`."""
-        self._imports.set_listener("socket.__new__", None)
+        self._observe_sockets_of_worker()
+        if self._role.kind == WORKER:
+            self._on_socket_of_worker(arguments)
         (service,) = self._pipes.service
         if not self._pipes.is_open(service):
             return
@@ -342,6 +359,12 @@ class Client:
         )
         interceptor.intercept()
         self._drain.interceptor = interceptor
+
+
+def _supervisor() -> int:
+    """Return the supervisor's process ID; a worker is not its child."""
+    marked = os.environ.get(SUPERVISOR_VARIABLE, "")
+    return int(marked) if marked.isdecimal() else os.getppid()
 
 
 def _logger() -> logging.Logger:

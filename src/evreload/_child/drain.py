@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from .._program.hooks import Hooks
     from .._program.kept_sockets import SocketInterceptor
 
-DEFAULT_GRACE = 1.0  # seconds for requests, in the workers of a program that was not released
 TIME_FOR_HOOKS = 7.0  # seconds; more than `COROUTINE_TIMEOUT` of one coroutine hook
 TIME_FOR_REQUESTS = 1.0  # seconds beyond the grace, to notice that the requests are finished
 TIME_FOR_SOCKETS = 1.0  # seconds, to send the sockets that the workers have made listen
@@ -35,15 +34,20 @@ MAX_CLIENTS = 20  # unfinished clients that are named in the answer
 class ProgramDrain:
     """Drains this process once; answers a second request at once."""
 
-    def __init__(self, pipes: Pipes, hooks: Hooks) -> None:
+    def __init__(self, pipes: Pipes, hooks: Hooks, grace: float) -> None:
         self._pipes = pipes
         self._hooks = hooks
         # Seconds, by the IDs of this process and of those that it was forked from.
         self._needed: dict[int, float] = {}
         self._begun_in = 0  # the ID of the process that was drained; its forks inherit this
         self.interceptor: SocketInterceptor | None = None
-        self.grace = DEFAULT_GRACE  # seconds for requests, in a worker
+        self.grace = grace  # seconds for requests, in a worker
         self.can_ask = False  # whether the supervisor has released this process
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether this process drains, or has drained: it is stopped next."""
+        return self._begun_in == os.getpid()
 
     def need(self, seconds: float) -> None:
         """Ask the supervisor to drain this process before it stops it, and to wait *seconds*."""
@@ -64,7 +68,7 @@ class ProgramDrain:
     def begin(self, grace: float, *, stop_accepting: bool) -> None:
         """Drain, with *grace* seconds for the requests in progress, then answer."""
         pid = os.getpid()
-        is_repeated = self._begun_in == pid
+        is_repeated = self.has_begun
         self._begun_in = pid
         if is_repeated or pid not in self._needed:
             self._answer([], answered_all=False, stop_accepting=stop_accepting)

@@ -14,6 +14,7 @@ PROGRAM = "program"  # the program under a supervisor; it waits until it is rele
 RESTARTED = "restarted"  # the same, restarted in place by evreload.reload(); it does not wait
 WORKER = "worker"  # an interpreter that the program's multiprocessing has started
 FORK_SERVER = "fork-server"  # forks programs, which then are of the kind PROGRAM
+DEFAULT_GRACE = 1.0  # seconds
 KINDS = (ALONE, PLAIN, PROGRAM, RESTARTED, WORKER, FORK_SERVER)
 
 
@@ -23,13 +24,14 @@ class Role(Record):
     *pipes* are descriptors: one to send messages to the supervisor, one to receive messages from
     it, and, if sockets are kept, the socket that passes sockets to and from it. *program* is the
     process ID of the program that a worker belongs to. *lists_modules*: the process sends the list
-    of its modules when it ends.
+    of its modules when it ends. *grace*: seconds for requests in progress, in a worker.
     """
 
     kind: str
     pipes: tuple[int, ...] = ()
     program: int = 0
     lists_modules: bool = False
+    grace: float = DEFAULT_GRACE
 
     def __str__(self) -> str:
         words = [self.kind]
@@ -39,6 +41,8 @@ class Role(Record):
             words.append(f"program={self.program}")
         if self.lists_modules:
             words.append("lists-modules")
+        if self.grace != DEFAULT_GRACE:
+            words.append(f"grace={self.grace}")
         return " ".join(words)
 
     @classmethod
@@ -54,4 +58,5 @@ class Role(Record):
             tuple(map(int, filter(None, pipes.split(",")))),
             int(values.get("program", 0)),
             "lists-modules" in values,
+            float(values.get("grace", DEFAULT_GRACE)),
         )

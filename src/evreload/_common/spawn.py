@@ -41,10 +41,15 @@ def runner_command(
     return [startup.EXECUTABLE, *startup.FLAGS, startup.RUNNER, str(role), *arguments]
 
 
-def worker_command(command: list[str], pipes: Iterable[int], program: int) -> list[str]:
-    """Return the command that runs *command*, of Python, as a worker of the process *program*."""
+def worker_command(
+    command: list[str], pipes: Iterable[int], program: int, grace: float
+) -> list[str]:
+    """Return the command that runs *command*, of Python, as a worker of the process *program*.
+
+    *grace*: seconds for its requests in progress.
+    """
     flags, _ = split_command_line(command[1:])
-    role = Role(WORKER, tuple(pipes), program)
+    role = Role(WORKER, tuple(pipes), program, grace=grace)
     return [command[0], *flags, startup.RUNNER, str(role), *command]
 
 

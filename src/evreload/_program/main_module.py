@@ -146,7 +146,7 @@ def main(argument: str) -> None:
     elif role.kind == roles.PLAIN:
         run(startup.TARGET)
     elif role.kind == roles.WORKER:
-        _backend.become_client(role).handle_signal()
+        _backend.become_client(role).begin()
         run(startup.TARGET)
     else:
         _run_supervised(role, startup.TARGET)

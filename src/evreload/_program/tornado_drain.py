@@ -23,6 +23,9 @@ FIRST_REQUEST_TIME = 0.005  # seconds in which a connection just accepted sends 
 EVENT_STREAM = "text/event-stream"  # the type of answers that never end
 
 
+logger = logging.getLogger("evreload")
+
+
 class TornadoDrain:
     """Pauses the servers and waits for the requests in progress; can resume the servers."""
 
@@ -44,7 +47,8 @@ class TornadoDrain:
         try:
             return await self._finish(seconds)
         except Exception:
-            logging.getLogger("evreload").exception("requests in progress cannot be waited for")
+            logger.exception("requests in progress cannot be waited for")
+            self.resume()
             return []
 
     async def _finish(self, seconds: float) -> list[str]:
@@ -68,17 +72,23 @@ class TornadoDrain:
         """Accept connections again: there was no restart."""
         while self._paused:
             server = self._paused.pop()
-            still_open = [one for one in server._sockets.values() if one.fileno() != -1]
-            if not server._stopped:  # a hook may have stopped the server, or closed sockets
-                server.add_sockets(still_open)
+            try:
+                for stop_accepting in server._handlers.values():  # some may accept still
+                    stop_accepting()
+                still_open = [one for one in server._sockets.values() if one.fileno() != -1]
+                if not server._stopped:  # a hook may have stopped the server, or closed sockets
+                    server.add_sockets(still_open)
+            except Exception:
+                logger.exception("a server does not accept connections any more")
 
     def _pause(self, server: Any) -> None:
         # TCPServer.stop would also close the sockets, and so reset the connections that wait. If a
         # hook calls it later, it calls these functions a second time, which does no harm. See
         # https://github.com/tornadoweb/tornado/blob/v6.5.0/tornado/tcpserver.py
-        for stop_accepting in server._handlers.values():
-            stop_accepting()
+        handlers = list(server._handlers.values())
         self._paused.append(server)
+        for stop_accepting in handlers:
+            stop_accepting()
 
 
 def _servers() -> Iterator[Any]:

@@ -135,6 +135,8 @@ class ForkServer:
             _, ancillary, _, _ = service.recvmsg(64, space)
         finally:
             service.detach()
+        if not ancillary:
+            raise OSError("the pipes did not come with the request")
         data = ancillary[0][2]
         return [int.from_bytes(data[i : i + 4], sys.byteorder) for i in range(0, len(data), 4)]
 
