@@ -487,7 +487,9 @@ def test_nothing_is_sent_to_another_file_with_the_number_of_the_closed_socket():
 def interceptor():
     """Return an interceptor whose supervisor keeps nothing."""
     supervisor_end, program_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    interceptor = SocketInterceptor(program_end.detach(), lambda: None, lambda: None, may_claim=False)
+    interceptor = SocketInterceptor(
+        program_end.detach(), lambda: None, lambda: None, may_claim=False
+    )
     with supervisor_end, contextlib.closing(interceptor._service):
         yield interceptor
 

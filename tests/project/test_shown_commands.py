@@ -43,7 +43,6 @@ GLOBAL = "would signal processes of other users"
 
 # The commands that are not run here: the reason, and the test that replaces each.
 NOT_RUN = {
-    "python -m evreload --stop-timeout 10 -m jupyter server",
     "python3 -m venv .venv && .venv/bin/pip install -q . && "
     ".venv/bin/python -m evreload examples/server/server.py": (
         INDEX,

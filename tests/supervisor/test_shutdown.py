@@ -60,7 +60,7 @@ def start(*messages, answers=True, **options):
     process = FakeProcess.start(lambda pipes: os.getpid())
     assert isinstance(process, FakeProcess)
     process.shutdown = Shutdown(
-        Settings(target=["app.py"], **options), set, lambda: process.bound_at is not None
+        Settings(target=["app.py"], **options), set, lambda: process.listening_at is not None
     )
     process.answers = answers
     for message in messages:
@@ -191,7 +191,7 @@ def test_an_answer_is_not_awaited_for_long(monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="on Linux only")
-@pytest.mark.parametrize("messages", [(Started(),), (Started(), BOUND)], ids=["", "server"])
+@pytest.mark.parametrize("messages", [(Started(),), (Started(), LISTENING)], ids=["", "server"])
 def test_no_answer_is_awaited_from_a_main_thread_that_stays_in_c(monkeypatch, messages):
     monkeypatch.setattr(shutdown_module, "EXIT_GRACE", 1e9)
     monkeypatch.setattr(shutdown_module, "ANSWER_TIME", 1e9)

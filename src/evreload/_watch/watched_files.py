@@ -19,7 +19,7 @@ from typing import Any
 from .._common.filestat import Fingerprint, Status, differs, find_differing, stat_path
 from .._common.paths import is_installed
 from .._common.source import other_form, source_hash
-from .._common.unpatched import os
+from .._common.unpatched import os, read_bytes
 from .debounce import Debouncer
 from .ignore import OWN_OUTPUT, IgnoreRule, by_default, by_output
 from .listener import Changes, WatchListener, WatchRequest
@@ -303,8 +303,7 @@ class WatchedFiles:
         """
         if content_hash := self._listener.own_writes().hash_read(path):
             try:
-                with open(path, "rb") as file:
-                    return source_hash(file.read()) != content_hash
+                return source_hash(read_bytes(path)) != content_hash
             except OSError:
                 return False
         return path in self._written
