@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import _imp
 
-from .unpatched import os
+from .unpatched import os, read_bytes
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
 if TYPE_CHECKING:
@@ -70,10 +70,11 @@ def bytecode_time(path: str) -> int | None:
     import marshal
 
     try:
-        with open(path, "rb") as file, open(importlib.util.cache_from_source(path), "rb") as cached:
-            cached.seek(BYTECODE_HEADER)
-            if marshal.load(cached) == compile(file.read(), path, "exec", dont_inherit=True):
-                return os.fstat(cached.fileno()).st_mtime_ns
+        cached = importlib.util.cache_from_source(path)
+        cached_ns = os.stat(cached).st_mtime_ns
+        code = marshal.loads(read_bytes(cached)[BYTECODE_HEADER:])
+        if code == compile(read_bytes(path), path, "exec", dont_inherit=True):
+            return cached_ns
     except (OSError, NotImplementedError, ValueError, SyntaxError, EOFError, TypeError):
         pass  # there is no bytecode, or it is none that this interpreter knows
     return None
