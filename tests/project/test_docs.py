@@ -41,7 +41,7 @@ FOREIGN = {
 }
 
 # Variables of the environment that only evreload itself uses.
-INTERNAL = {"EVRELOAD_PID", "EVRELOAD_SOCKETS"}
+INTERNAL = {"EVRELOAD_EXECUTED", "EVRELOAD_PID", "EVRELOAD_SOCKETS"}
 
 
 def name(page: Path) -> str:

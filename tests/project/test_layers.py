@@ -38,6 +38,7 @@ MAY_IMPORT = {
 # What single modules may import beyond that. Names: only these.
 EXCEPTIONS = {
     "_program/main_module": {PUBLIC: {"evreload"}, "_backend": {"_backend"}},
+    "_child/exec_interceptor": {"_backend": {"_backend"}},
     "_program/tornado_compat": {PUBLIC: {"evreload"}},
     "_supervisor/cli": {
         PUBLIC: {"evreload"},

@@ -24,6 +24,7 @@ from .._common.spawn import RUN_INFO_VARIABLE, SUPERVISOR_VARIABLE
 from .._common.unpatched import os
 from .._program.hooks import Hooks
 from .drain import TIME_FOR_HOOKS, TIME_FOR_REQUESTS, TIME_FOR_SOCKETS, ProgramDrain
+from .exec_interceptor import ExecInterceptor
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
 if TYPE_CHECKING:
@@ -91,6 +92,9 @@ class Client:
         startup.take_identity(self._supervisor)
         startup.PASSED_SOCKETS = startup.PassedSockets()
         self.begin()
+        interceptor = ExecInterceptor(self._pipes)
+        interceptor.intercept()
+        self._imports.set_listener("os.exec", interceptor.on_exec)
         self._started_ns = time.time_ns()
         self._pipes.send(protocol.Started())
 

@@ -116,6 +116,12 @@ class RestartedInPlace(Message):
     started_ns: int
 
 
+class Executed(Message):
+    """The program executes *path* in its own place. If that is Python, Started may follow."""
+
+    path: str
+
+
 class RestartRequested(Message):
     """A worker asks for a restart of the whole program."""
 

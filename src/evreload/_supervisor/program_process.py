@@ -71,6 +71,8 @@ class ProgramProcess:
         self.announced_exit = False
         self.hook_exited = False
         self.has_restarted_in_place = False
+        self.has_executed = False
+        self.executed = ""  # what it has executed in its own place, and which has sent nothing yet
         self.was_up = False  # since it started, or last restarted in place
         self._packages = _package_times()
         self._has_warned = False
@@ -169,8 +171,11 @@ class ProgramProcess:
         self.send(message)
 
     def ask_for_modules(self) -> None:
-        """Ask the program for its modules, unless it waits for a signal: SIGURG would be one."""
-        if waits_for_signal(self.pid):
+        """Ask the program for its modules, unless it waits for a signal: SIGURG would be one.
+
+        Nor if it has executed another program: that would lose what was imported in advance.
+        """
+        if self.has_executed or waits_for_signal(self.pid):
             return
         self.modules.clear()
         with contextlib.suppress(OSError):  # it is about to end
@@ -245,7 +250,13 @@ class ProgramProcess:
                 if self.listening_at is None:
                     self.listening_at = at
             case protocol.Started():
+                self.executed = ""
                 self.advance(Event.STARTED)
+            case protocol.Executed(path):
+                self.executed = path
+                self.has_executed = True
+                self.drain_times.clear()
+                self.loaded = NO_FILES
             case protocol.DrainTimeNeeded(pid, seconds):
                 self.drain_times[pid] = seconds
             case protocol.Exiting():

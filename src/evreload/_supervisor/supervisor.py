@@ -75,7 +75,7 @@ class Supervisor:
         self._longest_claim = 0.0  # seconds from the start of a run until it claimed a socket
         self._triggered_at = 0.0  # when the change came that leads to the next run; time.monotonic
         self._interrupted_at = 0.0  # by time.monotonic
-        self._has_warned_of_reloader = False
+        self._has_warned_of_reloader = self._has_warned_of_exec = False
 
     def run(self) -> int:
         """Supervise until the end; return the status to exit with."""
@@ -200,6 +200,8 @@ class Supervisor:
                         self._spare.learn()
                 case protocol.Drained():
                     self._shutdown.on_drained(process, message)
+                case protocol.Executed():
+                    self._on_exec(process)
                 case protocol.RestartRequested():
                     self.on_changes({})
                 case protocol.RestartedInPlace():
@@ -308,6 +310,7 @@ class Supervisor:
             # the program in its own process, where that would end the wrapper, too.
             self._finish(0)
         else:
+            self._check_exec(process)
             if not process.was_up:
                 self._after_start(process)
             loop = asyncio.get_running_loop()
@@ -449,6 +452,25 @@ class Supervisor:
         known = {path: stale[path] for path in stale if path not in late}
         self._begin_watching_run(process, known, was_complete=was_complete)
         self._watcher.look_at(late)
+
+    def _on_exec(self, process: ProgramProcess) -> None:
+        """Note that *process* executes another program, which may be Python, and report again."""
+        self._sockets.begin_run()
+        self._close_unclaimed_in(CLAIM_TIME_OTHER)
+        loop = asyncio.get_running_loop()
+        loop.call_later(START_TIME, self._check_exec, process)
+
+    def _check_exec(self, process: ProgramProcess) -> None:
+        """Warn once if *process* has executed a program that sends no messages."""
+        if not process.executed or process is not self._process or self._end.done():
+            return
+        if not self._settings.watch and not self._has_warned_of_exec:
+            self._has_warned_of_exec = True
+            logger.warning(
+                "the program has executed %s, which evreload cannot follow: "
+                "name the files to watch with --watch",
+                process.executed,
+            )
 
     def _begin_watching_run(
         self, process: ProgramProcess, stale: Changes, *, was_complete: bool
