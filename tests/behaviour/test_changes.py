@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -81,6 +82,48 @@ def test_an_edit_of_a_module_imported_later_from_a_new_directory_restarts(app, r
     await_restart(app, "far/away/late.py")
     app.signal(signal.SIGUSR1)
     app.line("imported 2")
+
+
+COMPILED = """
+with open("page.cfg") as file:
+    code = compile(file.read(), os.path.abspath("page.cfg"), "exec")
+"""
+IMPORTED = """
+import importlib.abc, importlib.util, json
+class Loader(importlib.abc.Loader):
+    def exec_module(self, module): module.TEXT = open("page.cfg").read()
+class Finder:
+    def find_spec(name, path=None, target=None):
+        if name == "page":
+            page = os.path.abspath("page.cfg")
+            return importlib.util.spec_from_loader(name, Loader(), origin=page)
+sys.meta_path.insert(0, Finder)
+"""
+
+
+@MODES
+@pytest.mark.parametrize(
+    ("body", "late"),
+    [
+        (COMPILED, "exec(code)"),
+        ("", "exec(open('page.cfg').read())"),
+        ("import runpy", "runpy.run_path('page.cfg')"),
+        (IMPORTED, "import page; exec(page.TEXT)"),
+    ],
+    ids=["compiled early", "read late", "run late", "imported late"],
+)
+@pytest.mark.parametrize("has_run", [True, False])
+def test_an_edit_of_a_file_of_code_with_another_suffix_restarts(app, mode, body, late, has_run):
+    app.write("page.cfg", "import os; os.write(1, b'page 1\\n')")
+    run = runner(app, mode=mode)
+    run(body + ON_SIGNAL.format(action=late), "os.getpid()")
+    if has_run:
+        os.kill(int(app.await_lines("ready").split()[1]), signal.SIGUSR1)
+        app.line("page 1")
+    app.write("page.cfg", "import os; os.write(1, b'page 2\\n')")
+    if has_run or body == COMPILED:
+        await_restart(app, "page.cfg")
+    assert_no_other_change(app)
 
 
 # Modification times, and writes of the program
@@ -221,6 +264,27 @@ def test_an_edit_of_another_hard_link_restarts(app, run):
     assert await_restart(app, "helper.py") == "ready 3"
     source.write_text("VALUE = 44")
     assert await_restart(app, "helper.py") == "ready 44"
+@MODES
+@pytest.mark.parametrize("prefix", ["of Python", "of the program"])
+def test_bytecode_in_another_directory_is_no_change_and_never_runs_for_a_later_save(
+    app, mode, prefix
+):
+    run = runner(app, mode=mode)
+    app.write("helper.py", "VALUE = 1")
+    here = app.path("cache")
+    if prefix == "of Python":
+        app.environment["PYTHONPYCACHEPREFIX"] = here
+    run(
+        "import helper"
+        if prefix == "of Python"
+        else f"sys.pycache_prefix = {here!r}; import helper"
+    )
+    saved_ns = time.time_ns() // 10**9 * 10**9
+    for number in range(2, 5):  # of one length, and within one second
+        replace(app.path("helper.py"), f"VALUE = {number}", ns=saved_ns + number)
+        assert await_restart(app, "helper.py") == f"ready {number}"
+    assert list(Path(here).glob("**/helper.*.pyc"))
+    assert_no_other_change(app)
 
 
 def test_an_older_modification_time_is_a_change(app, run):

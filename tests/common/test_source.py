@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import importlib.util
 import os
 import py_compile
+import sys
 
 import pytest
 
 from evreload._common.source import delete_bytecode, is_source, other_form, source_file, source_hash
+
+UNCHECKED = py_compile.PycInvalidationMode.UNCHECKED_HASH
 
 
 @pytest.mark.parametrize("name", ["a.py", "/b/c.pyw", ".py"])
@@ -32,6 +36,8 @@ def test_for_bytecode_its_source_is_watched_if_there_is_one(tmp_path):
     for path in (with_source, without_source, tmp_path / "x.py"):
         path.touch()
     assert source_file(str(with_source)) == str(tmp_path / "x.py")
+    cached = importlib.util.cache_from_source(str(tmp_path / "x.py"))
+    assert source_file(cached) == str(tmp_path / "x.py")
     assert source_file(str(without_source)) == str(without_source)
 
 
@@ -60,9 +66,14 @@ def test_a_module_may_become_a_package_and_a_package_a_module(path, other):
     assert other_form(path) == other
 
 
-def test_bytecode_of_each_optimization_level_is_deleted(tmp_path):
+@pytest.fixture
+def file(tmp_path):
     file = tmp_path / "file.py"
     file.write_text("x = 1")
+    return file
+
+
+def test_bytecode_of_each_optimization_level_is_deleted(file):
     caches = [importlib.util.cache_from_source(str(file), optimization=o) for o in ("", 1, 2)]
     for level, cache in enumerate(caches):
         py_compile.compile(str(file), doraise=True, optimize=level)
@@ -70,3 +81,42 @@ def test_bytecode_of_each_optimization_level_is_deleted(tmp_path):
     delete_bytecode([str(file), str(file.with_name("missing.py")), str(file.parent)])
     assert not any(map(os.path.exists, caches))
     assert file.exists()
+
+
+def test_bytecode_that_others_have_cached_is_deleted_and_no_other(file):
+    """As an example, pytest caches that of tests, and trusts it as Python does."""
+    cache = file.parent / "__pycache__"
+    cache.mkdir()
+    tag = sys.implementation.cache_tag
+    names = [f"file.{tag}-pytest-9.0.0.pyc", f"file.{tag}.opt-1.pyc"]
+    others = [f"files.{tag}.pyc", f"file.{tag}.txt", "file.other-1.pyc"]
+    for name in [*names, *others]:
+        (cache / name).touch()
+    delete_bytecode([str(file)])
+    assert sorted(os.listdir(cache)) == sorted(others)
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+def test_bytecode_in_another_directory_is_deleted(file, tmp_path, monkeypatch, is_own):
+    prefix = str(tmp_path / "elsewhere")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "pycache_prefix", prefix)
+        cache = importlib.util.cache_from_source(str(file))
+        os.makedirs(os.path.dirname(cache))
+        py_compile.compile(str(file), doraise=True, invalidation_mode=UNCHECKED)
+        assert os.path.exists(cache)
+        if is_own:
+            delete_bytecode([str(file)])
+    if not is_own:
+        delete_bytecode([str(file)], [prefix])
+    assert not os.path.exists(cache)
+
+
+def test_bytecode_of_a_file_without_a_suffix_is_deleted(tmp_path):
+    plugin = tmp_path / "plugin"
+    plugin.write_text("x = 1")
+    loader = importlib.machinery.SourceFileLoader("plugin", str(plugin))
+    assert loader.get_code("plugin")
+    (cached,) = (tmp_path / "__pycache__").iterdir()
+    delete_bytecode([str(plugin)])
+    assert not cached.exists()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import py_compile
 import subprocess
 import sys
 import textwrap
@@ -77,12 +78,11 @@ def run(tmp_path):
 def test_code_from_bytecode_may_be_as_old_as_the_program(run):
     """Of two saves of one size within a second, the second would be taken for the one read."""
     code = """
-    import py_compile
-    py_compile.compile("late.py")
     imports.started_ns = 10**18
     import late
     import other
     """
+    py_compile.compile(str(run.directory / "late.py"))
     noted, _, _ = run(code)
     assert noted["late.py"] == 10**18 - 10_000_000
     assert noted["other.py"] > 10**18
@@ -95,6 +95,16 @@ def test_an_import_is_noted_at_once_and_earlier_ones_on_request(run):
     assert unreported["early.py"] == unreported["program.py"] == 7
     assert "late.py" not in unreported
     assert json.__file__ in unreported
+
+
+def test_earlier_imports_are_reported_however_many_follow(run):
+    code = """
+    for number in range(500):
+        open(f"late{number}.py", "w").close()
+        __import__(f"late{number}")
+    """
+    _, unreported, _ = run(code)
+    assert unreported["early.py"] == 7
 
 
 def test_an_import_before_the_begin_is_reported_with_its_time(run):
@@ -140,16 +150,183 @@ def test_a_file_that_does_not_compile_is_noted(run):
 @pytest.mark.parametrize(
     "code",
     [
-        "import ast; ast.parse(open('late.py').read(), os.path.abspath('late.py'))",
-        "import py_compile; py_compile.compile('late.py')",
-        "compile(open('late.py').read(), 'late.py', 'exec')",
-        "exec(compile('1', os.path.abspath('page.html'), 'exec'))",
+        "import ast; ast.parse(read('page'), os.path.abspath('page'))",
+        "compile(read('page'), 'page', 'exec')",
+        "exec(compile('1', os.path.abspath('page'), 'exec'))",
+        "exec(read('page'))",
+        "exec(open('page', 'rb').read())",
+        "import runpy; runpy.run_path('page')",
+        "SourceFileLoader('m', 'page').load_module()",
+        "SourceFileLoader('m', 'page').get_code('m')",
+        "import marshal; exec(marshal.loads(marshal.dumps(compile('1', 'page', 'exec'))))",
     ],
 )
-def test_a_file_that_is_only_parsed_or_is_no_module_is_not_noted(run, code):
-    (run.directory / "page.html").write_text("{{ 1 }}")
-    noted, _, _ = run(code)
-    assert not {"late.py", "page.html"} & set(noted)
+def test_a_file_of_any_name_is_noted_once_it_is_compiled_or_run(run, code):
+    """Some programs compile a script when they start, and run the code much later."""
+    (run.directory / "page").write_text("PAGE = 'page'")
+    noted, _, _ = run(
+        f"""
+        import time, warnings
+        from importlib.machinery import SourceFileLoader
+        warnings.simplefilter("ignore")
+        def read(name):
+            with open(name) as file:
+                return file.read()
+        begun = time.time_ns()
+        {code}
+        noted["begun"], noted["ended"] = begun - 10_000_000, time.time_ns()
+        """
+    )
+    assert noted["begun"] <= noted["page"] <= noted["ended"]
+
+
+def test_a_file_counts_as_read_when_it_was_opened_not_when_it_was_compiled(run):
+    (run.directory / "page").write_text("PAGE = 1")
+    noted, _, _ = run(
+        """
+        import time
+        text = open("page").read()
+        opened = time.time_ns()
+        while time.time_ns() < opened + 20_000_000:
+            pass
+        compile(text, "page", "exec")
+        noted["in between"] = opened
+        """
+    )
+    assert noted["page"] < noted["in between"]
+
+
+LOADER = """
+import importlib.abc, importlib.util, json
+class Loader(importlib.abc.Loader):
+    def __init__(self, path): self.path = path
+    def exec_module(self, module):
+        {body}
+class Finder:
+    def find_spec(name, path=None, target=None):
+        if name == "data":
+            path = os.path.abspath("data.json")
+            return importlib.util.{spec}
+sys.meta_path.insert(0, Finder)
+"""
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "spec_from_loader(name, Loader(path), origin=path)",
+        "spec_from_file_location(name, path, loader=Loader(path))",
+    ],
+)
+@pytest.mark.parametrize(
+    "body",
+    [
+        "exec(json.dumps(json.load(open(self.path))), module.__dict__)",
+        "module.DATA = json.load(open(self.path))",
+    ],
+)
+def test_the_file_that_a_module_of_another_loader_names_is_noted_at_once(run, spec, body):
+    (run.directory / "data.json").write_text("[1, 2]")
+    noted, _, _ = run(LOADER.format(body=body, spec=spec) + "import data")
+    assert "data.json" in noted
+
+
+def test_a_loader_that_runs_nothing_and_opens_nothing_is_noticed_with_the_next_import(run):
+    (run.directory / "data.json").write_text("[1, 2]")
+    spec = "spec_from_loader(name, Loader(path), origin=path)"
+    noted, _, _ = run(LOADER.format(body="pass", spec=spec) + "import data, late")
+    assert "data.json" in noted
+
+
+def test_a_module_without_a_file_of_its_own_may_name_its_bytecode(run):
+    (run.directory / "data.bin").write_text("")
+    _, unreported, _ = run(
+        "module = sys.modules['made'] = types.ModuleType('made'); module.__cached__ = 'data.bin'"
+    )
+    assert "data.bin" in unreported
+
+
+def test_names_of_code_that_are_no_files_are_not_noted_nor_kept(run):
+    noted, _, _ = run(
+        """
+        for number in range(3000):
+            for name in (f"cell{number}", f"cell{number}.py", f"<cell {number}>"):
+                exec(compile("1", name, "exec"))
+        noted["kept"] = len(imports._no_files) + len(imports._known) + len(imports._opened) < 3000
+        """
+    )
+    assert noted.pop("kept")
+    assert not [name for name in noted if "cell" in name]
+
+
+def test_bytecode_in_another_directory_is_neither_read_nor_written_by_the_program(run):
+    noted, unreported, written = run(
+        """
+        sys.pycache_prefix = os.path.abspath("cache")
+        import late
+        del sys.modules["late"]
+        import late
+        """
+    )
+    assert list(run.directory.glob("cache/**/late*.pyc"))
+    assert "late.py" in noted
+    assert not [name for name in {*noted, *unreported, *written} if ".pyc" in name]
+
+
+OTHER_LOADER = """
+class Loader(SourceFileLoader):
+    def source_to_code(self, data, path): return compile(data, path, 'exec')
+load(Loader)
+del sys.modules['late']
+load(Loader)
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "is_plain"),
+    [
+        ("import late", True),
+        ("import py_compile; py_compile.compile('late.py'); import late", True),
+        ("exec(compile(read('late.py'), 'late.py', 'exec'))", True),
+        ("exec(compile(read('late.py') + '#', 'late.py', 'exec'))", False),
+        ("SourceFileLoader.get_data = lambda self, path: read(path).encode(); import late", False),
+        ("class Loader(SourceFileLoader): pass\nload(Loader)", True),
+        (OTHER_LOADER, False),
+    ],
+)
+def test_a_file_that_may_be_transformed_before_it_is_compiled_is_known(run, code, is_plain):
+    setup = """
+from importlib.machinery import SourceFileLoader
+import importlib.util
+def read(name):
+    return open(name).read()
+def load(kind):
+    spec = importlib.util.spec_from_file_location("late", "late.py", loader=kind("late", "late.py"))
+    sys.modules["late"] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+"""
+    noted, _, _ = run(
+        f"{setup}\n{code}\nnoted['is'] = imports.is_plain(os.path.abspath('late.py'))"
+    )
+    assert noted["is"] == is_plain
+    assert "late.py" in noted
+
+
+def test_a_file_that_the_program_writes_and_compiles_again_is_recognised_again(run):
+    noted, _, _ = run(
+        """
+        imports.ignore_data_writes()
+        here = os.path.abspath("generated")
+        known = noted["known"] = []
+        for number in range(2):
+            with open(here, "w") as file:
+                file.write(f"VALUE = {number}")
+            known.append(imports.own_writes.wrote_and_read(here, os.stat(here).st_ctime_ns))
+            exec(compile(open(here).read(), here, "exec"))
+            known.append(imports.own_writes.wrote_and_read(here, os.stat(here).st_ctime_ns))
+        """
+    )
+    assert noted["known"] == [False, True, False, True]
 
 
 @pytest.mark.parametrize("begun", ["imports.ignore_data_writes()", ""])
@@ -314,8 +491,10 @@ def test_the_places_where_a_missing_module_would_be_are_noted(run):
 
 
 def test_after_the_end_all_files_are_reported_again(run):
-    _, unreported, _ = run("import late; imports.end(); noted.clear(); import other")
-    assert {"early.py", "late.py", "other.py"} <= set(unreported)
+    code = "import late; exec(compile('1', 'page', 'exec')); imports.end(); import other"
+    (run.directory / "page").write_text("1")
+    _, unreported, _ = run(code)
+    assert {"early.py", "late.py", "other.py", "page"} <= set(unreported)
 
 
 def test_threads_may_import_meanwhile(run):

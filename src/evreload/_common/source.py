@@ -12,8 +12,9 @@ from .unpatched import os, read_bytes
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
+CACHE = "__pycache__"
 CODE_SUFFIXES = (".py", ".pyw", ".pyc", ".so", ".pyd")
 BYTECODE_HEADER = 16  # bytes before the code; see PEP 552
 HASH_KEY = 0  # the same in all processes, since they compare the hashes
@@ -39,8 +40,14 @@ def source_file(path: str) -> str:
 
     It is the source file of bytecode, if there is one, and the archive of a module in an archive.
     """
-    if path.endswith((".pyc", ".pyo")) and os.path.exists(path[:-1]):
-        return path[:-1]
+    if path.endswith((".pyc", ".pyo")):
+        directory, name = os.path.split(path)
+        if os.path.basename(directory) == CACHE:
+            source = os.path.join(os.path.dirname(directory), name.partition(".")[0] + ".py")
+        else:
+            source = path[:-1]
+        if os.path.exists(source):
+            return source
     if os.path.isfile(path):
         return path
     container = path
@@ -80,17 +87,42 @@ def bytecode_time(path: str) -> int | None:
     return None
 
 
-def delete_bytecode(paths: Iterable[str]) -> None:
-    """Delete the cached bytecode of the source files among *paths*.
+def delete_bytecode(paths: Iterable[str], prefixes: Iterable[str] = ()) -> None:
+    """Delete the cached bytecode of the files *paths*, in ``__pycache__`` and below *prefixes*.
 
-    Python trusts bytecode if it records the size of the source, and the second in which that was
-    modified. So the second of two quick saves of equal length would never run. See
+    *prefixes* are values that `sys.pycache_prefix` has had in the program. That of this process is
+    always one. Python trusts bytecode if it records the size of the source, and the second in which
+    that was modified. So the second of two quick saves of equal length would never run. See
     https://docs.python.org/3/reference/import.html#cached-bytecode-invalidation
+    Others, such as pytest, add to the name of the bytecode, and may trust it likewise.
     """
     import contextlib
-    import importlib.util
 
-    for path in filter(is_source, paths):
-        for optimization in ("", 1, 2):
-            with contextlib.suppress(OSError, NotImplementedError):
-                os.unlink(importlib.util.cache_from_source(path, optimization=optimization))
+    beginnings: dict[str, list[str]] = {}  # of the names of bytecode, by directory
+    for path in paths:
+        for cached in _cached(path, prefixes):
+            directory, name = os.path.split(cached)
+            beginnings.setdefault(directory, []).append(name)
+    for directory, names in beginnings.items():
+        with contextlib.suppress(OSError):
+            known = tuple(names)
+            for name in os.listdir(directory):
+                if name.startswith(known) and name.endswith(".pyc"):
+                    with contextlib.suppress(OSError):
+                        os.unlink(os.path.join(directory, name))
+
+
+def _cached(path: str, prefixes: Iterable[str]) -> Iterator[str]:
+    """Yield how the paths of the bytecode of *path* begin."""
+    import importlib.util
+    import sys
+
+    try:
+        cached = os.path.basename(importlib.util.cache_from_source(path, optimization=""))
+    except NotImplementedError:  # this Python caches no bytecode
+        return
+    beginning = cached.removesuffix(".pyc")
+    directory = os.path.dirname(path)
+    yield os.path.join(directory, CACHE, beginning)
+    for prefix in {*prefixes, sys.pycache_prefix} - {None}:
+        yield os.path.join(prefix, directory.lstrip(os.sep), beginning)

@@ -7,26 +7,30 @@ to nothing.
 
 from __future__ import annotations
 
+import stat
 import sys
 import time
-from types import CodeType, ModuleType
+from types import CodeType
 
 from .._common.own_writes import OwnWrites
 from .._common.paths import absolute
-from .._common.source import CODE_SUFFIXES, source_hash
+from .._common.source import CACHE, CODE_SUFFIXES, source_file, source_hash
 from .._common.unpatched import os
 
 TYPE_CHECKING = False  # `typing` costs 2 ms, a quarter of what evreload may add to a start
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from importlib.machinery import ModuleSpec
-    from types import FrameType
+    from types import ModuleType
     from typing import Any
 
     # Takes a path, and when Python read it, or shortly before (nanoseconds since the epoch).
     OnRead = Callable[[str, int], object]
     Listener = Callable[[tuple[Any, ...]], None]
 
+# Methods of Python's own loaders. One defined elsewhere may compile something else than the file.
+LOADING = ("get_data", "source_to_code", "get_code", "exec_module")
+PYTHON_LOADERS = ("_frozen_importlib", "_frozen_importlib_external", "zipimport")
 UNKNOWN_NS = 1  # in place of a time that is not known yet
 # The clock of file times advances in steps: a file may seem older than it is by one step.
 CLOCK_TICK_NS = 10_000_000
@@ -34,8 +38,12 @@ CLOCK_TICK_NS = 10_000_000
 # After this many known modules in a row, all others are taken as known: the loop would be blocked
 # if each of thousands of modules were looked at again for every new one.
 KNOWN_IN_A_ROW = 100
+EARLY = 0  # in place of the identity of a module that is older than the hook
 
+NO_FILES = ("built-in", "frozen", "namespace")  # what modules without a file say they come from
+EXTENSIONS = (".so", ".pyd")
 MAX_OPENED = 1000  # files for which the time of the last reading is kept
+MAX_NAMES = 1000  # names of code that are known to be no files
 WRITTEN_NS = 0  # in place of the time of reading, for a file that the program has written
 
 SPAWN_EVENTS = ("subprocess.Popen", "os.posix_spawn", "os.fork", "os.forkpty", "os.system")
@@ -59,12 +67,21 @@ class Imports:
         self._on_read: OnRead | None = None
         self._on_write: Callable[[str], object] = lambda path: None
         self._on_process: Listener = lambda arguments: None
-        self._pending: dict[str, int] = {}  # files noted before `begin`, and when they were read
-        self._known: set[str] = set()  # names of files, as their code has them; and paths
-        self._known_modules: dict[str, int] = {}  # names of modules, and their identities
+        # The directories in which Python has cached bytecode, other than ``__pycache__``.
+        self.bytecode_prefixes: set[str] = set()
+        self._latest_prefix: str | None = None
+        self._noted: dict[str, int] = {}  # paths of all files noted, and when they were read
+        self._pending: dict[str, int] = {}  # the same, of those not reported yet
+        self._known = set(NO_FILES)  # names of files, as their code has them; and paths
+        self._no_files: set[str] = set()  # names of code that is in no file
+        self._transformed: set[str] = set()  # paths; see `is_plain`
+        # Names of modules, and their identities.
+        self._known_modules: dict[str, int] = dict.fromkeys(sys.modules, EARLY)
+        self._has_early = True  # some of them were not looked at yet
+        self._module_count = len(sys.modules)
         self._missing: set[str] = set()  # names of modules that were not found
-        self._compiled: dict[str, int] = {}  # names of files, and when they were compiled
         self._opened: dict[str, int] = {}  # names of files, and when; the latest come last
+        self._latest_opened = ""  # to read it, if nothing was compiled since
         self._ignores_data_writes = False
         self._listeners: dict[str, Listener | None] = {
             "exec": self._on_exec,
@@ -105,10 +122,18 @@ class Imports:
         """Return the names of all files noted so far, as their code has them."""
         return list(self._known)
 
+    def is_plain(self, path: str) -> bool:
+        """Whether Python compiles the file *path* as it is, as far as is known.
+
+        If not, a loader of the program, or the program itself, may transform it before.
+        """
+        return path not in self._transformed
+
     def end(self) -> None:
-        """Report no more files, and forget those that were noted."""
+        """Report no more files; `unreported` then yields all again."""
         self._on_read = None
-        self._known.clear()
+        self._pending.update(self._noted)
+        self._known = set(NO_FILES)
         self._known_modules.clear()
         self._missing.clear()
 
@@ -126,21 +151,7 @@ class Imports:
         for noted in list(self._pending):
             if read_ns := self._pending.pop(noted, 0):  # or another thread has just reported it
                 yield noted, unknown_ns if read_ns == UNKNOWN_NS else read_ns
-        found = []
-        known_in_a_row = 0
-        for name in reversed(list(sys.modules)):  # the latest come last
-            module = sys.modules.get(name)
-            if self._known_modules.get(name) == id(module):
-                known_in_a_row += 1
-                if known_in_a_row == KNOWN_IN_A_ROW:
-                    break
-            elif path := _module_file(module):
-                known_in_a_row = 0
-                self._known_modules[name] = id(module)
-                if path not in self._known:
-                    self._known.add(path)
-                    found.append(path)
-        for path in reversed(found):
+        for _, path in self._look_at_modules():
             yield path, unknown_ns
 
     def last_read_ns(self, path: str) -> int:
@@ -190,6 +201,8 @@ class Imports:
                 return
 
     def _on_exec(self, arguments: tuple[Any, ...]) -> None:
+        if len(sys.modules) != self._module_count:
+            self._note_new_modules()
         code = arguments[0]
         if type(code) is CodeType and code.co_filename not in self._known:
             self._note_run(code.co_filename)
@@ -197,32 +210,52 @@ class Imports:
     def _on_import(self, arguments: tuple[Any, ...]) -> None:
         if type(arguments[1]) is str:  # the file of an extension module
             self._note_run(arguments[1])
+        if len(sys.modules) != self._module_count:
+            self._note_new_modules()
 
     def _on_compile(self, arguments: tuple[Any, ...]) -> None:
-        code, name = arguments
-        if type(name) is not str or not name.endswith(".py"):
+        """Note the file that the program compiles, since it may run it at any time later.
+
+        A file that has a syntax error never runs, but its fix counts.
+        """
+        source, name = arguments[:2]
+        if type(source) is bytes and type(name) is str:
+            if name == "<string>" and self._latest_opened:
+                name = self._latest_opened if _size(self._latest_opened) == len(source) else name
+            self._latest_opened = ""
+            is_own = self._opened.get(name) == WRITTEN_NS
+            if is_own or name not in self._known:
+                self._note_compiled(name, source, is_own=is_own)
+        if len(sys.modules) != self._module_count:
+            self._note_new_modules()
+
+    def _note_compiled(self, name: str, source: bytes, *, is_own: bool) -> None:
+        size = -1 if name.startswith("<") else _size(name)
+        if size < 0:
             return
-        # Python has just read the file, and will run it only after it has compiled it.
         now = time.time_ns()
-        if name not in self._known and _is_imported(name):
-            # It is noted already here: if it has a syntax error, it never runs.
-            path = absolute(name)
-            self._known.add(name)
-            self.own_writes.note_read(path, source_hash(code), now)
-            self._note(path, now)
-        else:
-            self._compiled[name] = now
+        path = absolute(name)
+        self._known.add(name)
+        if size != len(source):
+            self._transformed.add(path)
+        if is_own and not self.own_writes.may_have_written(path):
+            self.own_writes.note_written(path)
+            self._on_write(path)
+        self.own_writes.note_read(path, source_hash(source), now)
+        self._note(path, self._opened.get(name) or now)
 
     def _on_open(self, arguments: tuple[Any, ...]) -> None:
         name, _, flags = arguments
         if type(name) is not str:
             return
-        if name.endswith(".pyc") and "__pycache__" not in name:
-            self._note_run(name)
         if type(flags) is int and flags & WRITE_FLAGS:
             self._note_write(name)
-        elif "__pycache__" not in name:
+        elif not _is_bytecode(name):
             self._note_opened(name, time.time_ns())
+            self._latest_opened = name
+            # A source file is compiled next, or run from its bytecode: another event follows.
+            if len(sys.modules) != self._module_count and not name.endswith(".py"):
+                self._note_new_modules()
 
     def _note_opened(self, name: str, read_ns: int) -> None:
         """Note when a file was read, or WRITTEN_NS, for `last_read_ns`."""
@@ -236,7 +269,7 @@ class Imports:
             self._note_write(arguments[1])
 
     def _note_write(self, name: str) -> None:
-        if "__pycache__" in name:  # Python writes a file there for each module that it compiles
+        if _is_bytecode(name):  # Python writes such a file for each module that it compiles
             return
         self._note_opened(name, WRITTEN_NS)
         if not self._ignores_data_writes or name.endswith(CODE_SUFFIXES):
@@ -251,17 +284,80 @@ class Imports:
         self._on_process(arguments)
 
     def _note_run(self, name: str) -> None:
-        # Not templates: template engines compile them under their own names, and reload them.
-        if name.endswith(CODE_SUFFIXES) and name not in self._known:
+        if name.startswith("<") or name in self._no_files or name in self._known:
+            return
+        if not os.path.isfile(source_file(name)):
+            if len(self._no_files) == MAX_NAMES:
+                self._no_files.clear()
+            self._no_files.add(name)
+            return
+        self._known.add(name)
+        self._note(absolute(name), self._read_ns(name))
+
+    def _note_new_modules(self) -> None:
+        """Note the files that the latest modules say they come from.
+
+        A loader may read a file in any way, and run code under another name, or none at all.
+        """
+        count = len(sys.modules)
+        for name, path in self._look_at_modules(count - self._module_count):
+            self._note(path, self._read_ns(name))
+        self._module_count = count
+
+    def _look_at_modules(self, growth: int | None = None) -> list[tuple[str, str]]:
+        """Return the names and paths of files that modules say they come from, as far as new.
+
+        They are in the order of the imports. *growth*: `sys.modules` has grown by so many since the
+        last look; then modules that are older than the hook are left out.
+        """
+        found: list[tuple[str, str]] = []
+        known_in_a_row = new = 0
+        limit = KNOWN_IN_A_ROW
+        if growth is None and self._has_early:  # they are the first, behind all others
+            self._has_early = False
+            limit = len(sys.modules)
+        # A copy costs too much for each import; if there is no copy, and another thread imports
+        # meanwhile, this raises, and is tried again at the next event.
+        names = list(sys.modules) if growth is None else sys.modules
+        for name in reversed(names):  # the latest come last
+            module = sys.modules.get(name)
+            known = self._known_modules.get(name)
+            if known == id(module) or (known == EARLY and growth is not None):
+                known_in_a_row += 1
+                if known_in_a_row >= limit or (growth is not None and new >= growth):
+                    break
+            else:
+                known_in_a_row = 0
+                new += 1
+                if files := _module_files(module):
+                    self._known_modules[name] = id(module)
+                    found += self._only_new(files, _is_transformed(module))
+        return found[::-1]
+
+    def _only_new(self, files: dict[str, str], is_transformed: bool) -> Iterator[tuple[str, str]]:
+        for name, path in files.items():
+            is_new = name not in self._known
             self._known.add(name)
-            fallback_ns = self.started_ns if name.endswith(".py") else time.time_ns()
-            self._note(absolute(name), self._compiled.pop(name, 0) or fallback_ns)
+            if is_transformed and path not in self._transformed:
+                self._transformed.add(path)
+                is_new = True  # it may have been noted as a plain file already
+            if is_new:
+                yield name, path
+
+    def _read_ns(self, name: str) -> int:
+        """Return when the file *name*, which runs next, was read; a time before, if not known."""
+        if name.endswith(EXTENSIONS):  # the system's linker opens it next
+            return time.time_ns()
+        return self._opened.get(name) or self.started_ns
 
     def _note(self, path: str, read_ns: int) -> None:
         if read_ns != UNKNOWN_NS:
             read_ns -= CLOCK_TICK_NS
+        if sys.pycache_prefix != self._latest_prefix and sys.pycache_prefix:
+            self._latest_prefix = sys.pycache_prefix
+            self.bytecode_prefixes.add(absolute(sys.pycache_prefix))
         # First stored, then reported: so none is missed if another thread calls `begin` meanwhile.
-        self._pending[path] = read_ns
+        self._noted[path] = self._pending[path] = read_ns
         if self._on_read and self._pending.pop(path, None):
             self._on_read(path, read_ns)
 
@@ -282,22 +378,52 @@ class _MissingModules:
         return None
 
 
-def _is_imported(name: str) -> bool:
-    """Whether the file *name* is compiled because a module is imported from it.
-
-    Any loader may do that: pytest has one that compiles tests in its own way. Code other than a
-    loader may compile or parse a file that never runs.
-    """
-    frame: FrameType | None = sys._getframe(3)
-    while frame and frame.f_code.co_name != "exec_module":
-        frame = frame.f_back
-    spec = getattr(frame and frame.f_locals.get("module"), "__spec__", None)
-    return getattr(spec, "origin", None) == name
+def _is_bytecode(name: str) -> bool:
+    """Whether *name* is a file that Python itself writes, to load a module faster."""
+    prefix = sys.pycache_prefix
+    return CACHE in name or (prefix is not None and name.startswith(prefix))
 
 
-def _module_file(module: object) -> str | None:
+def _size(name: str) -> int:
+    """Return the size of the regular file *name*; -1 if there is none."""
     try:
-        path = object.__getattribute__(module, "__dict__").get("__file__")
-        return absolute(os.fsdecode(path)) if path else None
+        here = os.stat(name)
+    except (OSError, ValueError):
+        return -1
+    return here.st_size if stat.S_ISREG(here.st_mode) else -1
+
+
+def _module_files(module: object) -> dict[str, str]:
+    """Return the files that *module* says it comes from: their names and paths."""
+    try:
+        attributes = object.__getattribute__(module, "__dict__")
+        file = attributes.get("__file__")
+        names = {os.fsdecode(file)} if file else set()
+        origin = _spec(attributes).get("origin")
+        if type(origin) is str and origin not in {*NO_FILES, *names} and os.path.isfile(origin):
+            names.add(origin)
+        if not names and type(cached := attributes.get("__cached__")) is str:
+            names.add(cached)
+        return {name: absolute(name) for name in names}
     except Exception:  # the object in `sys.modules` may raise anything; it is left out
-        return None
+        return {}
+
+
+def _is_transformed(module: object) -> bool:
+    """Whether the loader of *module* may compile something else than its source."""
+    try:
+        loader = _spec(object.__getattribute__(module, "__dict__")).get("loader")
+        if loader is None:
+            return False
+        kind = loader if isinstance(loader, type) else type(loader)
+        steps = [getattr(kind, step, None) for step in LOADING]
+        return any(step and step.__module__ not in PYTHON_LOADERS for step in steps)
+    except Exception:
+        return True
+
+
+def _spec(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Return the attributes of the spec of a module that has *attributes*."""
+    spec = attributes.get("__spec__")
+    found: dict[str, Any] = object.__getattribute__(spec, "__dict__") if spec else {}
+    return found
