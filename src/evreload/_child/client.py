@@ -66,6 +66,7 @@ class Client:
         self._is_released = self._is_first_run = False
         self._has_patched_multiprocessing = self._observes_forks = False
         self._has_own_reloader = False
+        self._prefixes: set[str] = set()  # those of `Imports.bytecode_prefixes` that were sent
         self._writes = 0  # of files that are not code
         self._run_info: RunInfo | None = None
         self._changed: frozenset[str] | None = None
@@ -173,7 +174,8 @@ class Client:
         from .._common.source import delete_bytecode
         from .._program.restart import restart
 
-        delete_bytecode(changed_since(self._started_ns, self._imports.files()))
+        changed = changed_since(self._started_ns, self._imports.files())
+        delete_bytecode(changed, self._imports.bytecode_prefixes)
         now = time.time_ns()
         _, run_info = self.run_info.next_run((), owner=self._supervisor, started_ns=now)
         pipes = self._pipes.numbers
@@ -258,6 +260,9 @@ class Client:
         self._pipes.send(protocol.ModulesListed())
 
     def _send_file(self, path: str, read_ns: int) -> None:
+        for prefix in self._imports.bytecode_prefixes - self._prefixes:
+            self._prefixes.add(prefix)
+            self._pipes.send(protocol.BytecodeCached(prefix))
         source_hash = self._imports.own_writes.hash_read(path)
         self._pipes.send(protocol.FileRead(path, read_ns, source_hash))
         if MULTIPROCESSING in path:

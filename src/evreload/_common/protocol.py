@@ -55,6 +55,12 @@ class FileRead(Message):
     source_hash: str = ""
 
 
+class BytecodeCached(Message):
+    """The program caches bytecode below the directory *prefix*: its `sys.pycache_prefix`."""
+
+    prefix: str
+
+
 class WatchRequested(Message):
     """The program called evreload.watch(path); *read_ns* as in FileRead."""
 

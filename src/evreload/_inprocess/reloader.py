@@ -369,7 +369,7 @@ class Reloader:
         started_ns = file_time()
         if self._watcher:  # more may have been saved while the hooks ran
             changes = {**changes, **self._watcher.changes()}
-        delete_bytecode(changes)
+        delete_bytecode(changes, self._imports.bytecode_prefixes)
         _, run_info = self.run_info.next_run(
             changes, owner=os.getpid(), started_ns=started_ns, watched=list(self._watched)
         )

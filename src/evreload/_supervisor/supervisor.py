@@ -68,6 +68,7 @@ class Supervisor:
         self._shutdown = Shutdown(settings, self._spared, lambda: self._sockets.has_claimed)
         self._sockets = SocketStore(self._shutdown.members)
         self._syntax_check = SyntaxCheck(self._is_code, shorten)
+        self._bytecode_prefixes: set[str] = set()  # of all runs
         self._changes: Changes = {}
         self._restart_task: asyncio.Task[None] | None = None
         self._start_timer: asyncio.TimerHandle | None = None
@@ -191,6 +192,8 @@ class Supervisor:
                     requests.add(WatchRequest(path, read_ns))
                 case protocol.WatchRequested(path, read_ns):
                     requests.add(WatchRequest(path, read_ns, is_explicit=True))
+                case protocol.BytecodeCached(prefix):
+                    self._bytecode_prefixes.add(prefix)
                 case protocol.FailedIn(path):
                     requests.add(WatchRequest(path, process.started_ns))
                 case protocol.OwnReloaderStarted(remedy):
@@ -405,7 +408,7 @@ class Supervisor:
         started_ns = time.time_ns()  # the next run may not know a later change
         stale = self._watcher.stale()
         outdated = {**changes, **stale}
-        delete_bytecode(outdated)
+        delete_bytecode(outdated, self._bytecode_prefixes)
         process = self._spare.take(outdated)
         saved = {path: now for path, now in stale.items() if now}
         run_info = self._next_run_info({**changes, **saved}, started_ns, process.max_message)
