@@ -7,6 +7,8 @@ import urllib.request
 
 import pytest
 
+from support.programs import MODES, await_restart, runner
+
 SERVER = """
 import asyncio, logging, sys
 import tornado.web
@@ -60,7 +62,7 @@ def test_the_old_program_answers_while_the_new_code_does_not_compile(app):
         (b"if x:\npass", ":2: IndentationError"),
         (b"x = '\xff'", ": SyntaxError"),
         (b"x = 1\0", "null bytes"),
-        (b"# coding: nonsense\n", ": SyntaxError"),
+        (b"# coding: ascii\nx = '\xff'", ": SyntaxError"),
         (b"return 1\n", ":1: SyntaxError"),
     ],
 )
@@ -69,6 +71,68 @@ def test_source_that_does_not_compile_causes_no_restart(loop_app, text, message)
     assert "still running the previous version" in loop_app.line(message)
     loop_app.write("helper.py", "VALUE = 2")
     loop_app.line("ready 2")
+
+
+CODEC = """
+import codecs
+def decode(data, errors="strict"):
+    return bytes(data).decode().replace("unless ", "if not "), len(data)
+info = codecs.CodecInfo(codecs.utf_8_encode, decode, name="unless")
+codecs.register(lambda name: info if name == "unless" else None)
+"""
+LOADER = """
+import importlib.machinery as machinery
+class Loader(machinery.SourceFileLoader):
+    def source_to_code(self, data, path, **options):
+        return super().source_to_code(data.replace(b"let ", b"    "), path, **options)
+class Finder(machinery.PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        spec = super().find_spec(name, path, target) if name == "helper" else None
+        if spec:
+            spec.loader = Loader(name, spec.origin)
+        return spec
+sys.meta_path.insert(0, Finder)
+"""
+PATCH = """
+import importlib.machinery as machinery
+def get_data(self, path, get=machinery.SourceFileLoader.get_data):
+    return get(self, path).replace(b"let ", b"") if path.endswith("helper.py") else get(self, path)
+machinery.SourceFileLoader.get_data = get_data
+"""
+
+
+@MODES
+@pytest.mark.parametrize(
+    ("setup", "source"),
+    [
+        (CODEC, "# coding: unless\nVALUE = {} unless False else 0"),
+        (LOADER, "if True:\nlet VALUE = {}"),
+        (PATCH, "let VALUE = {}"),
+    ],
+    ids=["codec", "loader", "patched loader"],
+)
+def test_a_file_that_only_the_program_can_compile_restarts(app, mode, setup, source):
+    run = runner(app, mode=mode)
+    app.write("helper.py", source.format(1))
+    for number in range(1, 6, 2):  # at the second start there is bytecode
+        run(f"{setup}\nimport helper")
+        assert app.await_lines("ready") == f"ready {number}"
+        for value in (number + 1, number + 2):
+            app.write("helper.py", source.format(value))
+            assert await_restart(app, "helper.py") == f"ready {value}"
+        app.close()
+
+
+@MODES
+def test_a_file_that_the_program_compiles_in_its_own_way_is_judged_if_it_was_plain(app, mode):
+    run = runner(app, mode=mode)
+    app.write("helper.py", "VALUE = 1")
+    run(f"{LOADER}\nimport helper")
+    app.write("helper.py", "VALUE = (")
+    app.line("SyntaxError: '(' was never closed; still running the previous version")
+    app.write("helper.py", "VALUE = 2")
+    assert await_restart(app, "helper.py") == "ready 2"
 
 
 def test_a_restart_waits_until_all_changed_files_compile(app):

@@ -25,7 +25,7 @@ from evreload._common.protocol import (
 MESSAGES = [
     protocol.Started(),
     protocol.FileRead("/a/b.py", 1234),
-    protocol.FileRead("/ä/\udcff ü\n.py", 5, "abcdef"),
+    protocol.FileRead("/ä/\udcff ü\n.py", 5, "abcdef", False),
     protocol.Exiting(),
 ]
 
@@ -151,7 +151,7 @@ def test_a_message_that_lacks_its_end_is_refused(message, data):
         ([b"FileRead", b"/a", b"1"], "FileRead lacks a field"),
         ([b"FileRead", b"/a", b"one", b""], "invalid literal for int"),
         ([b"FileRead", b"/\xff", b"1", b""], "codec can't decode"),
-        ([b"FileRead", b"/a", b"1", b"", b"another"], "FileRead has a field too many"),
+        ([b"FileRead", b"/a", b"1", b"", b"True", b"another"], "FileRead has a field too many"),
         ([b"ServerListening", b"soon"], "could not convert string to float"),
         ([b"Drained", b"1", b"maybe", b"0"], "'maybe' is no bool"),
         ([b"Drained", b"1", b"True", b"2", b"one client"], "Drained lacks a field"),

@@ -264,7 +264,8 @@ class Client:
             self._prefixes.add(prefix)
             self._pipes.send(protocol.BytecodeCached(prefix))
         source_hash = self._imports.own_writes.hash_read(path)
-        self._pipes.send(protocol.FileRead(path, read_ns, source_hash))
+        is_plain = self._imports.is_plain(path)
+        self._pipes.send(protocol.FileRead(path, read_ns, source_hash, is_plain))
         if MULTIPROCESSING in path:
             self._patch_multiprocessing()
         if self._earlier_children:

@@ -47,12 +47,14 @@ class FileRead(Message):
     """The program runs code from *path*, or would, if that file existed.
 
     It read the file at *read_ns*, in nanoseconds since the epoch. *source_hash* is the hash of
-    the source; empty if it is not known.
+    the source; empty if it is not known. *is_plain*: as far as is known, Python compiles the file
+    as it is; see `Imports.is_plain`.
     """
 
     path: str
     read_ns: int
     source_hash: str = ""
+    is_plain: bool = True
 
 
 class BytecodeCached(Message):

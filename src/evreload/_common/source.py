@@ -124,5 +124,5 @@ def _cached(path: str, prefixes: Iterable[str]) -> Iterator[str]:
     beginning = cached.removesuffix(".pyc")
     directory = os.path.dirname(path)
     yield os.path.join(directory, CACHE, beginning)
-    for prefix in {*prefixes, sys.pycache_prefix} - {None}:
+    for prefix in {*prefixes, sys.pycache_prefix or ""} - {""}:
         yield os.path.join(prefix, directory.lstrip(os.sep), beginning)

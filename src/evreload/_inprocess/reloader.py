@@ -231,7 +231,7 @@ class Reloader:
         The audit hook misses some: a custom loader may run code under a name that is no file.
         """
         for path, read_ns in self._imports.unreported(time.time_ns()):
-            yield WatchRequest(path, read_ns)
+            yield self._file_request(path, read_ns)
 
     def own_writes(self) -> OwnWrites:
         """Return what the program has written itself."""
@@ -253,12 +253,16 @@ class Reloader:
         started_ns = self.run_info.started_ns
         self._imports.started_ns = started_ns
         if watcher:
-            self._imports.begin(lambda path, read_ns: watcher.request(WatchRequest(path, read_ns)))
+            self._imports.begin(lambda *file: watcher.request(self._file_request(*file)))
         yield from list(self._requests.values())  # other threads may add some
         for path, read_ns in self._imports.unreported(started_ns):
             if read_ns == started_ns and changed_since(started_ns, [path]) and bytecode_time(path):
                 read_ns = time.time_ns()  # the program wrote the file itself, then imported it
-            yield WatchRequest(path, read_ns)
+            yield self._file_request(path, read_ns)
+
+
+    def _file_request(self, path: str, read_ns: int) -> WatchRequest:
+        return WatchRequest(path, read_ns, is_plain=self._imports.is_plain(path))
 
     def _on_no_loop(self) -> bool:
         """Warn that no loop runs, if a file has changed. On the thread that looks for a loop."""
@@ -385,7 +389,10 @@ class Reloader:
     def _syntax_check(self) -> SyntaxCheck:
         from .._watch.syntax_check import SyntaxCheck
 
-        return SyntaxCheck(self._is_code)
+        return SyntaxCheck(
+            self._is_code,
+            lambda path: self._watcher.transformed_source(path) if self._watcher else None,
+        )
 
     def _is_code(self, path: str) -> bool:
         return is_source(path) and self._watcher is not None and self._watcher.is_requested(path)

@@ -67,7 +67,9 @@ class Supervisor:
         self.run_info = RunInfo(0, (), first.started_ns, {})
         self._shutdown = Shutdown(settings, self._spared, lambda: self._sockets.has_claimed)
         self._sockets = SocketStore(self._shutdown.members)
-        self._syntax_check = SyntaxCheck(self._is_code, shorten)
+        self._syntax_check = SyntaxCheck(
+            self._is_code, lambda path: self._watcher.transformed_source(path), shorten
+        )
         self._bytecode_prefixes: set[str] = set()  # of all runs
         self._changes: Changes = {}
         self._restart_task: asyncio.Task[None] | None = None
@@ -188,8 +190,8 @@ class Supervisor:
         for message in messages:
             process.note(message)
             match message:
-                case protocol.FileRead(path, read_ns):
-                    requests.add(WatchRequest(path, read_ns))
+                case protocol.FileRead(path, read_ns, is_plain=is_plain):
+                    requests.add(WatchRequest(path, read_ns, is_plain=is_plain))
                 case protocol.WatchRequested(path, read_ns):
                     requests.add(WatchRequest(path, read_ns, is_explicit=True))
                 case protocol.BytecodeCached(prefix):

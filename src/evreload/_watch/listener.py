@@ -20,17 +20,24 @@ class WatchRequest(NamedTuple):
     """A request to watch *path*. The program may not know a change made at *since_ns* or later.
 
     *since_ns* is in nanoseconds since the epoch, by the clock that stamps files. *is_explicit*: the
-    user named the path; if it is a directory, everything below it is watched.
+    user named the path; if it is a directory, everything below it is watched. *is_plain*: as far as
+    is known, the program compiles the file as it is, if at all.
     """
 
     path: str
     since_ns: int
     is_explicit: bool = False
+    is_plain: bool = True
 
     def merge(self, other: WatchRequest) -> WatchRequest:
         """Return one request for this one and *other*, which have the same path."""
         since_ns = min(self.since_ns, other.since_ns)
-        return WatchRequest(self.path, since_ns, self.is_explicit or other.is_explicit)
+        return WatchRequest(
+            self.path,
+            since_ns,
+            self.is_explicit or other.is_explicit,
+            self.is_plain and other.is_plain,
+        )
 
 
 class WatchListener(Protocol):

@@ -10,6 +10,7 @@ Owns: the requests, the fingerprint of each file as the program knows it, and th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable
@@ -18,7 +19,7 @@ from typing import Any
 
 from .._common.filestat import Fingerprint, Status, differs, find_differing, stat_path
 from .._common.paths import is_installed
-from .._common.source import other_form, source_hash
+from .._common.source import is_source, other_form, source_hash
 from .._common.unpatched import os, read_bytes
 from .debounce import Debouncer
 from .ignore import OWN_OUTPUT, IgnoreRule, by_default, by_output
@@ -66,6 +67,8 @@ class WatchedFiles:
         self._observers: ObserverSet | None = None
         self._requests: dict[str, WatchRequest] = {}
         self._by_this_run: set[str] = set()  # requested by the present run of the program
+        # The contents of files that the program may not compile as they are.
+        self._transformed: dict[str, bytes] = {}
         self._running: Changes = {}  # what the program runs, as far as is known
         self._directories = RecursiveDirs(self._left_out)
         self._startup = StartupChanges(listener)
@@ -109,10 +112,17 @@ class WatchedFiles:
             self._to_scan[request.path] = None
         self._requests[request.path] = request.merge(known) if known else request
         self._by_this_run.add(request.path)
+        if not request.is_plain and is_source(request.path):
+            with contextlib.suppress(OSError), open(request.path, "rb") as file:
+                self._transformed[request.path] = file.read()
 
     def is_requested(self, path: str) -> bool:
         """Whether *path* itself was requested; it may also lie below a watched directory."""
         return path in self._requests
+
+    def transformed_source(self, path: str) -> bytes | None:
+        """Return what *path* contained when the program requested it, if it may transform it."""
+        return self._transformed.get(path)
 
     def program_is_up(self, at_ns: int | None = None, *, listens: bool = False) -> None:
         """Note that the program has started; see `StartupChanges.program_is_up`."""
@@ -136,6 +146,7 @@ class WatchedFiles:
                     self._forget(path)
             self._forget_directories()
         self._by_this_run = set(loaded)
+        self._transformed.clear()
         for path in (stale.keys() | self._changing) & self._running.keys():
             now = self._running[path] = stale.get(path, self._running[path])
             self._forget_if_gone(path, now)

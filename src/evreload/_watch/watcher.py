@@ -247,6 +247,10 @@ class FileWatcher:
         """Whether *path* itself was requested; it may also lie below a watched directory."""
         return self._files is not None and self._files.is_requested(path)
 
+    def transformed_source(self, path: str) -> bytes | None:
+        """Return what *path* contained when the program requested it, if it may transform it."""
+        return self._files.transformed_source(path) if self._files else None
+
     def stale(self) -> Changes:
         """Return the files that differ, now, from what the program runs. On the loop's thread.
 
