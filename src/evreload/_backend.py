@@ -138,6 +138,27 @@ def wait_after(error: BaseException) -> None:
         backend.wait_after(error, default_settings())
 
 
+def wait_for_rest() -> None:
+    """In in-process mode, after a success, wait for the rest of a file that may be half saved.
+
+    Restart if there is a change; return if there is none.
+    """
+    from ._common import startup
+    from ._common.half_saved import half_saved
+    from ._common.run_info import RunInfo
+
+    info = RunInfo.from_environment(startup.PROCESS, startup.STARTED_NS)
+    noted = imports()
+    found = half_saved(noted.paths, info.changed, info.started_ns, noted.own_writes)
+    if not found or is_off():
+        return
+    from ._inprocess.reloader import Reloader
+
+    backend = current()
+    if isinstance(backend, Reloader):
+        backend.wait_for_rest(found, default_settings())
+
+
 def default_settings() -> Settings:
     """Return the settings of ``start()`` without arguments."""
     from ._settings import Settings, poll_by_environment

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import signal
+import sys
 import urllib.request
 
 import pytest
 
-from support.programs import MODES, await_restart, runner
+from support.files import await_tick
+from support.programs import COMMAND, MODES, START, await_next_run, await_restart, runner
 
 SERVER = """
 import asyncio, logging, sys
@@ -378,3 +380,69 @@ def test_a_program_that_always_fails_runs_once_per_change(loop_app):
     loop_app.write("helper.py", "VALUE = 2")
     loop_app.line("ready 2")
     assert loop_app.count("tried") == 2
+
+
+# Files that are only half saved
+
+LATE = """
+print("runs", flush=True)
+import pathlib, time
+while not pathlib.Path("truncated").exists():
+    time.sleep(0.01)
+import leaf
+if not hasattr(leaf, "VALUE"):
+    raise SystemExit
+VALUE = leaf.VALUE
+"""
+HALF_SAVED = "the program has ended, but {} may be only half saved; waiting for the rest"
+
+
+@pytest.fixture(params=[START, (*COMMAND, "--until-success")], ids=["start", "command"])
+def run(app, request):
+    return runner(app, mode=request.param)
+
+
+@pytest.mark.parametrize("kept", ["", "import asyncio\n"])
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell what is open")
+def test_a_restart_waits_for_a_script_that_is_being_saved(app, run, kept):
+    app.write("helper.py", "VALUE = 1")
+    run("logging.getLogger('evreload').setLevel(10); import helper")
+    script = app.directory / "app.py"
+    text = script.read_text()
+    with script.open("w") as file:
+        file.write(kept)
+        file.flush()
+        app.write("helper.py", "VALUE = 2")
+        if not app.mode:
+            app.line("waiting for a writer to finish")
+        file.write(text.removeprefix(kept))
+    assert await_restart(app, "app.py", "helper.py") == "ready 2"
+
+
+@pytest.mark.parametrize("kept", ["", "# first\n"])
+def test_the_end_of_a_run_that_has_read_half_a_file_is_not_final(app, run, kept):
+    app.write("helper.py", "VALUE = 1")
+    app.write("leaf.py", "VALUE = 1")
+    run()
+    app.write("helper.py", LATE)
+    app.line("runs")
+    await_tick()
+    with (app.directory / "leaf.py").open("w") as file:
+        file.write(kept)
+        file.flush()
+        app.write("truncated")
+        app.line(HALF_SAVED.format("leaf.py" if app.mode else app.path("leaf.py")))
+        file.write("VALUE = 2")
+    app.line("leaf.py modified; restarting server")
+    assert await_next_run(app) == "ready 2"
+
+
+@pytest.mark.parametrize("code", ["", "raise SystemExit"])
+def test_a_run_ends_for_good_if_nothing_follows(app, run, code):
+    app.write("helper.py", "VALUE = 1")
+    run()
+    app.write_in_place("app.py", code)
+    app.line("restarting server")
+    assert app.wait() == 0
+    if app.mode:  # else the emptied script does not turn on logging
+        assert app.count("half saved") == (not code)

@@ -264,6 +264,8 @@ def test_an_edit_of_another_hard_link_restarts(app, run):
     assert await_restart(app, "helper.py") == "ready 3"
     source.write_text("VALUE = 44")
     assert await_restart(app, "helper.py") == "ready 44"
+
+
 @MODES
 @pytest.mark.parametrize("prefix", ["of Python", "of the program"])
 def test_bytecode_in_another_directory_is_no_change_and_never_runs_for_a_later_save(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 
 import pytest
@@ -14,6 +15,7 @@ from evreload._common.filestat import (
     differs,
     file_time,
     find_differing,
+    has_writer,
     stat_path,
 )
 from support.files import await_tick
@@ -144,3 +146,31 @@ def test_another_thread_may_add_paths_while_differing_ones_are_sought(file, monk
 
     monkeypatch.setattr(filestat, "quick_fingerprint", quick_fingerprint)
     assert find_differing(known) == {str(file): fingerprint(file)}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell")
+def test_a_writer_of_a_file_is_known(file):
+    assert has_writer(str(file)) is False
+    for mode in ("a", "r+", "w"):
+        with open(file, mode):
+            assert has_writer(str(file)) is True
+    with open(file):
+        assert has_writer(str(file)) is False
+    assert has_writer(str(file.with_name("missing"))) is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell")
+def test_a_file_may_be_opened_to_write_it_while_its_writer_is_looked_for(file):
+    end = threading.Event()
+
+    def look():
+        while not end.is_set():
+            assert has_writer(str(file)) is not None
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    for _ in range(3000):
+        file.write_text("VALUE = 1")
+    end.set()
+    thread.join()
+    assert has_writer(str(file)) is False

@@ -43,7 +43,7 @@ def test_a_file_is_not_judged_if_the_program_runs_what_does_not_compile_here(
 ):
     file.write_text("x = (")
     check = SyntaxCheck(lambda path: True, lambda path: before)
-    changes: Changes = {str(file): Fingerprint(1, 2, 3, 4)}
+    changes: Changes = {str(file): Fingerprint(1, 2, 3, 4, 5)}
     checked = asyncio.run(check.wait_until_checked(lambda: changes, "waiting"))
     assert checked == (None if is_broken else changes)
     assert ("never closed; waiting" in caplog.text) == is_broken

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -865,6 +866,56 @@ def test_a_writer_may_finish_first(run, top):
             file.write("22")
         listener.report("file")
         assert await listener.changes() == {"file", "other"}
+
+    run(test)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems report each write")
+@pytest.mark.parametrize("had_event", [False, True])
+def test_a_file_that_is_still_open_is_waited_for(run, top, had_event):
+    async def test(listener):
+        with (top / "file").open("w") as file:
+            (top / "other").write_text("22")
+            listener.report("other", *["file"] * had_event)
+            await asyncio.sleep(0.1)
+            file.write("22")
+        listener.report("file")
+        assert await listener.changes() == {"file", "other"}
+
+    run(test)
+
+
+def test_an_emptied_file_is_waited_for_where_writers_are_not_known(run, top, monkeypatch):
+    monkeypatch.setattr(watched_files, "has_writer", lambda path: None)
+
+    async def test(listener):
+        for name, text in (("file", ""), ("other", "22")):
+            (top / name).write_text(text)
+        listener.report("file", "other")
+        await asyncio.sleep(0.1)
+        (top / "file").write_text("22")
+        listener.report("file")
+        assert await listener.changes() == {"file", "other"}
+
+    run(test)
+
+
+def test_a_log_that_is_open_all_the_time_is_not_waited_for(run, top, caplog):
+    caplog.set_level(logging.DEBUG, "evreload")
+
+    async def test(listener):
+        (top / "log").write_text("1")
+        listener.request("log", is_explicit=True)
+        listener.start()
+        with (top / "log").open("a") as log:
+            log.write("2")
+            log.flush()
+            (top / "other").write_text("22")
+            listener.report("other")
+            assert await listener.changes() == {"other"}
+        assert "waiting for a writer" not in caplog.text
+        listener.report("log")
+        assert await listener.changes() == {"log", "other"}
 
     run(test)
 

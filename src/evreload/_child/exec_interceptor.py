@@ -139,4 +139,4 @@ def go_on(passed: str) -> None:
 
 
 def _identities(role: Role) -> str:
-    return ",".join("{}:{}".format(*spawn.identity(pipe)) for pipe in role.pipes)
+    return ",".join("{}:{}".format(*startup.identity(pipe)) for pipe in role.pipes)

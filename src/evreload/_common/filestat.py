@@ -125,3 +125,32 @@ def find_differing(known: Mapping[str, Fingerprint | None]) -> dict[str, Fingerp
 def changed_since(since_ns: int, paths: Iterable[str]) -> list[str]:
     """Return the paths that changed at *since_ns* or later, in nanoseconds since the epoch."""
     return [path for path in paths if (here := stat_path(path)) and here.ctime_ns >= since_ns]
+
+
+def has_writer(path: str) -> bool | None:
+    """Return whether any process has the file *path* open to write it; None if it cannot be known.
+
+    Linux grants a read lease only on a file that has no writer; see fcntl(2). Many file systems of
+    other machines grant none.
+    """
+    if sys.platform != "linux":
+        return None
+    import fcntl
+    from signal import SIGURG
+
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        # The signal for a process that opens the file just now; by default it does nothing.
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, SIGURG)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return False

@@ -22,6 +22,7 @@ MAX_NAMED = 3  # changed files in one line
 # Ends a message about a change for which the program is not restarted.
 STILL_RUNNING = "still running the previous version"
 WAITING = "waiting for a change"
+HALF_SAVED = "the program has ended, but %s may be only half saved; waiting for the rest"
 
 logger = logging.getLogger("evreload")
 

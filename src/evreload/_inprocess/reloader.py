@@ -19,7 +19,7 @@ from tornado.ioloop import IOLoop
 
 from .._common import startup
 from .._common.filestat import changed_since, file_time
-from .._common.log import STILL_RUNNING, WAITING, name_some
+from .._common.log import HALF_SAVED, STILL_RUNNING, WAITING, name_some
 from .._common.source import bytecode_time, is_source
 from .._common.unpatched import os
 from .._program import restart as restarting
@@ -142,15 +142,42 @@ class Reloader:
         since_ns = self.run_info.started_ns  # the file may be fixed already
         for path in traceback_files(error):
             self._request(WatchRequest(path, since_ns, is_explicit=True))
-        # The program may have failed before it requested these, or imported them.
+        self._request_previous()
+        logger.error("the program failed; %s", WAITING)
+        self.wait(settings)
+
+    def wait_for_rest(self, files: list[str], settings: Settings) -> None:
+        """Wait for a change, since *files* may be half saved; return if there is none.
+
+        The program has ended with success before it called `start`.
+        """
+        from .._common.half_saved import WAIT
+
+        def stop_unless_changed() -> None:
+            is_restarting = self._restart_task is not None and not self._restart_task.done()
+            if is_restarting or (self._watcher and self._watcher.changes()):
+                io_loop.call_later(WAIT, stop_unless_changed)
+            else:
+                io_loop.stop()
+
+        self._has_failed = True
+        self._request_previous()
+        logger.info(HALF_SAVED, name_some(files))
+        io_loop = IOLoop(make_current=False)
+        io_loop.add_callback(self.start, settings, is_waiting=True)
+        io_loop.call_later(WAIT, stop_unless_changed)
+        io_loop.start()
+        self.stop()
+
+    def _request_previous(self) -> None:
+        """Request what the previous run did: this one may have ended before it did so."""
+        since_ns = self.run_info.started_ns
         for path in self.run_info.changed:
             self._request(WatchRequest(path, since_ns))
         for path in self.run_info.watched:
             if path not in self._watched:
                 self._watched[path] = None
                 self._request(WatchRequest(path, since_ns, is_explicit=True))
-        logger.error("the program failed; %s", WAITING)
-        self.wait(settings)
 
     def watch(self, path: str) -> None:
         """Watch *path*, an absolute one, and everything below it if it is a directory."""
@@ -259,7 +286,6 @@ class Reloader:
             if read_ns == started_ns and changed_since(started_ns, [path]) and bytecode_time(path):
                 read_ns = time.time_ns()  # the program wrote the file itself, then imported it
             yield self._file_request(path, read_ns)
-
 
     def _file_request(self, path: str, read_ns: int) -> WatchRequest:
         return WatchRequest(path, read_ns, is_plain=self._imports.is_plain(path))

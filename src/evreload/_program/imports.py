@@ -118,6 +118,11 @@ class Imports:
         self._listeners[event] = listener
         return before
 
+    @property
+    def paths(self) -> list[str]:
+        """The paths of all files noted so far."""
+        return list(self._noted)
+
     def files(self) -> list[str]:
         """Return the names of all files noted so far, as their code has them."""
         return list(self._known)

@@ -167,7 +167,9 @@ def run_and_wait(target: list[str], *, until_success: bool) -> None:
     except Exception as error:
         _print_error(error)
         _backend.wait_after(error)
-    if not (until_success and not status):
+    if until_success and not status:
+        _backend.wait_for_rest()
+    else:
         evreload.wait()
 
 
@@ -175,24 +177,34 @@ def _run_alone(target: list[str]) -> None:
     """Run *target* again, in the process that evreload.start() restarted."""
     _backend.imports()  # here, so that it notes all files
     _backend.adopt_children()
+    failure: BaseException | None = None
+    success: SystemExit | None = None
     try:
         run(target)
-        return
     except KeyboardInterrupt:
         show = sys.excepthook
         sys.excepthook = lambda kind, error, trace: show(kind, *_without_runner(error))
         raise  # Python prints it, and ends by the signal
     except (Exception, SystemExit) as error:
-        backend = _backend.existing()
-        is_started = backend is not None and backend.is_started
-        if isinstance(error, SystemExit) and (not error.code or is_started):
-            raise  # the program ended on purpose
-        _print_error(error)
-        failure = error
+        if isinstance(error, SystemExit) and (not error.code or _is_started()):
+            success = error  # the program ended on purpose
+        else:
+            _print_error(error)
+            failure = error
     try:  # not in the handler above: an error here would have the failure as its context
-        _backend.wait_after(failure)
+        if failure:
+            _backend.wait_after(failure)
+        elif not _is_started():
+            _backend.wait_for_rest()
     except KeyboardInterrupt:
         sys.exit(130)  # quietly, with the status that a shell gives
+    if success:
+        raise success
+
+
+def _is_started() -> bool:
+    backend = _backend.existing()
+    return backend is not None and backend.is_started
 
 
 def _run_supervised(role: roles.Role, target: list[str]) -> None:

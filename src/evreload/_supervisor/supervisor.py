@@ -16,9 +16,11 @@ import time
 from collections.abc import Callable, Iterable
 from socket import socket
 
+from .._common import half_saved as half_saving
 from .._common import log, protocol, startup, terminal
 from .._common.filestat import changed_since
-from .._common.log import STILL_RUNNING, WAITING, name_some, shorten
+from .._common.half_saved import half_saved
+from .._common.log import HALF_SAVED, STILL_RUNNING, WAITING, name_some, shorten
 from .._common.own_writes import OwnWrites
 from .._common.run_info import RunInfo
 from .._common.source import delete_bytecode, is_source
@@ -309,7 +311,7 @@ class Supervisor:
         if process.status in (-signal.SIGINT, INTERRUPTED):
             self._finish(INTERRUPTED)
         elif process.status == 0 and self._settings.until_success:
-            self._finish(0)
+            self._finish_unless_half_saved(process)
         elif process.status == 0 and process.has_restarted_in_place and not process.announced_exit:
             # It restarted in place, then ended by os._exit. The wrapper of tornado.autoreload runs
             # the program in its own process, where that would end the wrapper, too.
@@ -336,6 +338,27 @@ class Supervisor:
         screen = log.screen()
         if screen and not screen.print_held():
             self._loop.call_later(HELD_INTERVAL, self._print_held)
+
+    def _finish_unless_half_saved(self, process: ProgramProcess) -> None:
+        """End with success; but first wait for the rest of a file that is being saved."""
+        changed = self.run_info.changed
+        found = half_saved(process.files, changed, process.started_ns, process.own_writes)
+        if found:
+            logger.info(HALF_SAVED, name_some(map(shorten, found)))
+            self._after_start(process)
+            loop = asyncio.get_running_loop()
+            loop.call_later(half_saving.WAIT, self._finish_unless_replaced, process)
+        else:
+            self._finish(0)
+
+    def _finish_unless_replaced(self, process: ProgramProcess) -> None:
+        """End with success, unless a change leads to another run than *process*."""
+        is_restarting = self._restart_task is not None and not self._restart_task.done()
+        if is_restarting or self._watcher.changes():
+            loop = asyncio.get_running_loop()
+            loop.call_later(half_saving.WAIT, self._finish_unless_replaced, process)
+        elif process is self._process:
+            self._finish(0)
 
     def _log_end(self, process: ProgramProcess) -> None:
         if process is self._process and not self._end.done():
@@ -461,7 +484,7 @@ class Supervisor:
     def _on_exec(self, process: ProgramProcess) -> None:
         """Note that *process* executes another program, which may be Python, and report again."""
         self._sockets.begin_run()
-        self._close_unclaimed_in(CLAIM_TIME_OTHER)
+        self._await_claims(process, CLAIM_TIME_OTHER)
         loop = asyncio.get_running_loop()
         loop.call_later(START_TIME, self._check_exec, process)
 

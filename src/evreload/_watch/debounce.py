@@ -29,7 +29,8 @@ class Debouncer:
     """Calls *deliver* once the paths in *changing*, a set that its owner updates, have settled.
 
     That is after *debounce* seconds without an event. *is_new* returns whether a path is new to the
-    program.
+    program. *find_unclosed* adds to *changing* what a writer changes without an event so far, and
+    returns it.
     """
 
     def __init__(
@@ -38,11 +39,13 @@ class Debouncer:
         changing: set[str],
         is_new: Callable[[str], bool],
         deliver: Callable[[], object],
+        find_unclosed: Callable[[], set[str]] = set,
     ) -> None:
         self._debounce = debounce
         self._changing = changing
         self._is_new = is_new
         self._deliver = deliver
+        self._find_unclosed = find_unclosed
         self._unclosed: set[str] = set()
         self._was_busy = False
         self._loop: asyncio.AbstractEventLoop | None = None  # that of the wait in progress
@@ -78,7 +81,7 @@ class Debouncer:
         is_late = now - self.triggered_at >= MAX_WAIT and not self._git_goes_on(now)
         if not is_late and quiet > 0:
             loop.call_later(quiet, self._wait)
-        elif not is_late and self._is_writer_busy():
+        elif not is_late and (self._is_writer_busy() or self._has_more_writers()):
             loop.call_later(POLL_INTERVAL, self._wait)
         else:
             self._loop = None
@@ -107,6 +110,12 @@ class Debouncer:
             logger.debug("waiting for %s to finish", "a writer" if self._unclosed else "git")
         self._was_busy = is_busy
         return is_busy
+
+    def _has_more_writers(self) -> bool:
+        """Whether other files are half saved: of files saved together, one may take longer."""
+        found = self._find_unclosed()
+        self._unclosed |= found
+        return bool(found)
 
 
 def _may_be_open(path: str) -> bool:

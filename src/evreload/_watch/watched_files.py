@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from .._common.filestat import Fingerprint, Status, differs, find_differing, stat_path
+from .._common.filestat import Fingerprint, Status, differs, find_differing, has_writer, stat_path
 from .._common.paths import is_installed
 from .._common.source import is_source, other_form, source_hash
 from .._common.unpatched import os, read_bytes
@@ -79,7 +79,9 @@ class WatchedFiles:
         self._linked: set[str] = set()  # files that are watched themselves
         self._delivered: tuple[Changes, asyncio.AbstractEventLoop | None] = ({}, None)
         self._explain: set[str] = set()  # paths with an event; logged if the scan finds no change
-        self._debouncer = Debouncer(debounce, self._changing, self._is_new, self._deliver)
+        self._debouncer = Debouncer(
+            debounce, self._changing, self._is_new, self._deliver, self._find_unclosed
+        )
 
     @property
     def entries(self) -> dict[str, set[str] | None]:
@@ -408,6 +410,26 @@ class WatchedFiles:
         """Look at every file, now; return what would be delivered once it has settled."""
         return {path: now for path, now in self.stale().items() if self._counts(path, now)}
 
+    def _find_unclosed(self) -> set[str]:
+        """Return the files of code that differ, and that a writer has open; they change, too.
+
+        There is no event until the writer closes the file; until then it may be empty. Other files,
+        such as a database or a log, may be open all the time.
+        """
+        code = {
+            path: fingerprint
+            for path, fingerprint in self._running.items()
+            if fingerprint and path in self._requests and not self._requests[path].is_explicit
+        }
+        known = {path: code.pop(path) for path in self._changing & code.keys()}
+        # Those that were changed in place: the inode and the device are the same.
+        late = {
+            path for path, now in find_differing(code).items() if now and now[2:] == code[path][2:]
+        }
+        unclosed = {path for path in late if has_writer(path) is not False}
+        self._changing |= unclosed
+        return unclosed | {path for path in known if _is_open(path, known[path])}
+
     def _is_new(self, path: str) -> bool:
         return self._running[path] is None
 
@@ -447,3 +469,11 @@ class WatchedFiles:
         """Look at *path* again: the restart for it has waited long enough."""
         if self._observers and self._startup.is_waiting(path):
             self.handle([FileEvent(path)])
+
+
+def _is_open(path: str, before: Fingerprint) -> bool:
+    """Whether a writer has *path* open. If that cannot be known, an emptied file is."""
+    writes = has_writer(path)
+    here = stat_path(path)
+    was_emptied = here is not None and here.fingerprint.size == 0 < before.size
+    return was_emptied if writes is None else writes
