@@ -9,8 +9,6 @@ import pytest
 from evreload._common.run_info import (
     MAX_PATHS,
     MAX_TRIES,
-    PAUSE,
-    PAUSE_FACTOR,
     RunInfo,
     Tries,
     _content_hash,
@@ -52,7 +50,7 @@ def test_the_supervisor_knows_the_same_as_the_next_run(monkeypatch, file):
     for one in (known, received):
         assert (one.generation, one.changed, one.started_ns) == (1, frozenset([str(file)]), 42)
         assert one.watched == ("/a",)
-        assert one.delay(str(file), may_be_own=True, is_soon=True) is None
+        assert one.delay(str(file), may_be_own=True, is_soon=True, is_code=True) is None
 
 
 def test_what_was_passed_to_another_process_does_not_count(monkeypatch, file):
@@ -78,7 +76,7 @@ def test_what_is_passed_fits_into_the_environment():
     long = [f"/{'directory/' * 100}{'ü' * 200}{n}" for n in range(5000)]
     run = RunInfo(0, (), 0, {path: Tries(MAX_TRIES, ("", "")) for path in long})
     for path in long:
-        assert run.delay(path, may_be_own=True, is_soon=True) is None
+        assert run.delay(path, may_be_own=True, is_soon=True, is_code=True) is None
     passed = passed_by(run, long)
     assert len(passed) < 128 * 1024
     assert 0 < len(json.loads(passed)["changed"]) <= MAX_PATHS
@@ -117,8 +115,8 @@ def test_a_hash_is_that_of_the_content(file):
     assert _content_hash(str(file.with_name("missing"))) == ""
 
 
-def delay(run, file, *, may_be_own=False, is_soon=True):
-    return run.delay(str(file), may_be_own=may_be_own, is_soon=is_soon)
+def delay(run, file, *, may_be_own=False, is_soon=True, is_code=False):
+    return run.delay(str(file), may_be_own=may_be_own, is_soon=is_soon, is_code=is_code)
 
 
 def test_there_is_no_restart_for_the_content_the_run_was_started_for(monkeypatch, file):
@@ -142,16 +140,17 @@ def test_a_process_of_the_program_may_write_the_same_again_later(monkeypatch, fi
 
 
 @pytest.mark.parametrize("may_be_own", [False, True])
+@pytest.mark.parametrize("is_code", [False, True])
 def test_restarts_for_a_file_that_differs_after_each_start_wait_longer_and_longer(
-    monkeypatch, file, may_be_own
+    monkeypatch, file, may_be_own, is_code
 ):
     run = FIRST
     waits = []
     for number in range(MAX_TRIES + 3):
         file.write_text(f"try {number}")
-        waits.append(delay(run, file, may_be_own=may_be_own))
+        waits.append(delay(run, file, may_be_own=may_be_own, is_code=is_code))
         run = following(monkeypatch, run, [file])
-    pauses = [PAUSE, PAUSE * PAUSE_FACTOR, PAUSE * PAUSE_FACTOR**2]
+    pauses = [1, 2, 4] if is_code and not may_be_own else [5, 20, 80]
     assert waits == [0] * MAX_TRIES + pauses
 
 
@@ -168,10 +167,10 @@ def write_at_starts(monkeypatch, file, count):
 
 def test_a_restart_for_another_file_does_not_end_the_row(monkeypatch, file):
     run = write_at_starts(monkeypatch, file, MAX_TRIES)
-    assert delay(run, file) == PAUSE
+    assert delay(run, file) == 5
     run = following(monkeypatch, run, [])
     file.write_text("and again")
-    assert delay(run, file) == PAUSE
+    assert delay(run, file) == 5
 
 
 def test_a_run_without_a_change_at_its_start_ends_the_row(monkeypatch, file):
@@ -186,7 +185,7 @@ def test_a_later_change_ends_the_row(monkeypatch, file):
         lambda run: run.forget_tries(str(file)),
     ):
         run = write_at_starts(monkeypatch, file, MAX_TRIES)
-        assert delay(run, file) == PAUSE
+        assert delay(run, file) == 5
         end(run)
         run = following(monkeypatch, run, [file])
         file.write_text("at the next start")

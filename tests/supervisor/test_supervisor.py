@@ -518,13 +518,15 @@ def test_sigusr1_restarts_by_hand(app):
     assert app.line("ready 1") != first
 
 
-@pytest.mark.parametrize("body", [SLEEPER, ENDER, SERVER])
-def test_each_touch_restarts_however_soon(app, body):
+@pytest.mark.parametrize(("body", "up"), [(ENDER, "exited"), (SERVER, "serving again")])
+def test_each_touch_restarts_however_soon(app, body, up):
     start(app, body)
+    app.await_watching()
     for _ in range(5):
+        await_tick()
         os.utime(app.path("helper.py"))
         app.line("helper.py modified; restarting server")
-        app.line("ready 1")
+        app.line(up)
 
 
 def test_the_program_knows_the_process_id_of_the_command(app):

@@ -10,10 +10,17 @@ import pytest
 
 from evreload._common.filestat import stat_path
 from evreload._common.own_writes import OwnWrites
-from evreload._common.run_info import MAX_TRIES, PAUSE, RunInfo, Tries
+from evreload._common.run_info import MAX_TRIES, RunInfo, Tries
 from evreload._common.source import source_hash
 from evreload._watch.listener import Changes, WatchRequest
-from evreload._watch.startup_changes import NS, RECENT_NS, SOON_NS, StartupChanges
+from evreload._watch.startup_changes import (
+    EDIT_PAUSE,
+    NS,
+    PAUSE,
+    RECENT_NS,
+    SOON_NS,
+    StartupChanges,
+)
 from support.files import await_tick
 
 
@@ -86,18 +93,23 @@ def test_a_change_restarts_at_once(file, is_code):
     assert start.delay(is_code=is_code) == 0
 
 
+@pytest.mark.parametrize("is_code", [False, True])
+@pytest.mark.parametrize("is_own", [False, True])
 @pytest.mark.parametrize("is_up", [False, True])
-def test_a_file_that_differs_after_each_start_waits(file, is_up, caplog):
+def test_a_file_that_differs_after_each_start_waits(file, is_code, is_own, is_up, caplog):
     start = Start(file, tries=MAX_TRIES)
     start.write()
+    if is_own:
+        start.listener.writes.note_written(start.path)
     if is_up:
         await_tick()
         start.be_up()
-    delay = start.delay()
+    delay = start.delay(is_code=is_code)
     assert delay is not None
-    assert PAUSE - 1 < delay <= PAUSE
+    pause = EDIT_PAUSE if is_code and not is_own else PAUSE
+    assert pause / 2 < delay <= pause
     start.write()
-    again = start.delay() if not is_up else delay
+    again = start.delay(is_code=is_code) if not is_up else delay
     assert again is not None
     assert 0 < again <= delay
     assert caplog.text.count("is different after each start") == 1
@@ -185,7 +197,7 @@ def test_a_touch_of_a_serving_program_restarts(file):
 
 
 def test_a_wait_ends(file, monkeypatch):
-    monkeypatch.setattr("evreload._common.run_info.PAUSE", 0.01)
+    monkeypatch.setattr("evreload._watch.startup_changes.EDIT_PAUSE", 0.01)
     start = Start(file, tries=MAX_TRIES)
     start.write()
     assert start.delay()

@@ -37,7 +37,7 @@ class FakeRunInfo(RunInfo):
         self.delays: dict[str, float | None] = {}
         self.asked: list[str] = []
 
-    def delay(self, path: str, *, may_be_own: bool, is_soon: bool) -> float | None:
+    def delay(self, path: str, *, may_be_own: bool, is_soon: bool, is_code: bool) -> float | None:
         if not is_soon:
             return 0.0
         self.asked.append(path)

@@ -31,13 +31,17 @@ class OwnWrites:
     def note_read(self, path: str, content_hash: str, read_ns: int) -> None:
         """Record that the program read the source file *path*, whose content has *content_hash*.
 
-        The hash is empty if the program ran the file from bytecode. *read_ns* is in nanoseconds
+        The hash is empty if the program may have read it as bytecode. *read_ns* is in nanoseconds
         since the epoch.
         """
         known = self.hash_read(path)
         if known and content_hash and known != content_hash:
             self._rewritten.add(path)
         self._sources[path] = (content_hash or known, read_ns)
+
+    def note_run(self, path: str, read_ns: int) -> None:
+        """Record that the program runs *path*, which it may have read as bytecode, at *read_ns*."""
+        self._sources.setdefault(path, ("", read_ns))
 
     def clear_writes(self) -> None:
         """Forget what was written: this process is a fork, which begins another run."""

@@ -21,8 +21,9 @@ from .unpatched import chunks, os
 MAX_PATHS = 200  # passed to the next run
 MAX_CHARACTERS = 50_000  # an environment variable holds 128 KiB on Linux
 MAX_TRIES = 4  # restarts in a row, without a pause, for a file that changes at every start
-PAUSE = 5.0  # seconds before the next one
-PAUSE_FACTOR = 4  # by which each further pause is longer
+# The first pause, in seconds, and by how much each further one is longer.
+PAUSE = (5.0, 4)
+EDIT_PAUSE = (1.0, 2)  # for a file that nothing but edits seems to change
 
 logger = logging.getLogger("evreload")
 
@@ -90,12 +91,12 @@ class RunInfo:
             passed["watched"],
         )
 
-    def delay(self, path: str, *, may_be_own: bool, is_soon: bool) -> float | None:
+    def delay(self, path: str, *, may_be_own: bool, is_soon: bool, is_code: bool) -> float | None:
         """Return how many seconds to wait before a restart for *path*; None if there is no need.
 
         *path* has changed some seconds after the start of the run at most. *is_soon*: it has
         changed as the program started. *may_be_own*: the program, or a process that it started,
-        may have made the change.
+        may have made the change. *is_code*: the program has read the file as code.
 
         There is no need if the run was started for this very content. If the change may not be the
         program's own, the same must hold for the previous run: in between the file may have had
@@ -107,7 +108,8 @@ class RunInfo:
         if tried.contents[-enough:] == (_content_hash(path),) * enough:
             return None
         if is_soon and tried.runs >= MAX_TRIES:
-            return PAUSE * float(PAUSE_FACTOR) ** (tried.runs - MAX_TRIES)
+            first, factor = EDIT_PAUSE if is_code and not may_be_own else PAUSE
+            return first * float(factor) ** (tried.runs - MAX_TRIES)
         return 0.0
 
     def forget_tries(self, path: str) -> None:

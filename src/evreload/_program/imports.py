@@ -361,6 +361,7 @@ class Imports:
         if sys.pycache_prefix != self._latest_prefix and sys.pycache_prefix:
             self._latest_prefix = sys.pycache_prefix
             self.bytecode_prefixes.add(absolute(sys.pycache_prefix))
+        self.own_writes.note_run(path, read_ns)
         # First stored, then reported: so none is missed if another thread calls `begin` meanwhile.
         self._noted[path] = self._pending[path] = read_ns
         if self._on_read and self._pending.pop(path, None):

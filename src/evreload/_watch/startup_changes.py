@@ -90,9 +90,8 @@ class StartupChanges:
         if not (is_soon or self._is_recent(here)):
             run_info.forget_tries(path)
             return 0.0
-        seconds = run_info.delay(
-            path, may_be_own=own_writes.may_have_written(path), is_soon=is_soon
-        )
+        may_be_own = own_writes.may_have_written(path)
+        seconds = run_info.delay(path, may_be_own=may_be_own, is_soon=is_soon, is_code=is_code)
         return self._wait(path, seconds) if seconds else seconds
 
     def _wait(self, path: str, seconds: float) -> float:
