@@ -58,27 +58,36 @@ class ScreenHandler(logging.StreamHandler[TextIO]):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print *record*, now or later."""
+        record.msg, record.args = record.getMessage(), None  # as it is now
         self.when_free(functools.partial(super().emit, record))
 
     def when_free(self, print_it: Callable[[], object]) -> None:
-        """Call *print_it* as soon as no program draws the screen."""
-        if not (self._held or is_raw()):
-            print_it()
-            return
-        self._held.append(print_it)
-        if len(self._held) == 1:
-            self.on_hold()
+        """Call *print_it* as soon as no program draws the screen. Any thread."""
+        self.acquire()  # the lock of the handler, as `emit` has it
+        try:
+            if not (self._held or is_raw()):
+                print_it()
+                return
+            self._held.append(print_it)
+            if len(self._held) == 1:
+                self.on_hold()
+        finally:
+            self.release()
 
     def print_held(self, *, anyway: bool = False) -> bool:
         """Print what was held back, if no program draws the screen, or *anyway*.
 
         Return whether nothing is held back any more.
         """
-        if not anyway and self._held and is_raw():
-            return False
-        while self._held:
-            self._held.pop(0)()
-        return True
+        self.acquire()
+        try:
+            if not anyway and self._held and is_raw():
+                return False
+            while self._held:
+                self._held.pop(0)()
+            return True
+        finally:
+            self.release()
 
 
 def shorten(path: str) -> str:

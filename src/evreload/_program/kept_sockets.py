@@ -129,7 +129,7 @@ class SocketInterceptor:
         """Bind *sock*, or turn it into the kept socket of that address."""
         try:
             kept = kept_address(sock, address)
-        except OSError:  # it was closed
+        except Exception:  # it was closed, or *address* is any object: `bind` itself will raise
             kept = None
         if kept is None:
             self._bind(sock, address)
@@ -219,12 +219,14 @@ class SocketInterceptor:
             if not reuses_port(address) and address in self._other_addresses(sock):
                 return False
             claimed = self._ask(CLAIM, address)[1]
-            if claimed:
-                _become(sock, claimed[0])
-                self._on_bind()
+            if not claimed:
+                return False
+            _become(sock, claimed[0])
         except Exception:  # it was closed meanwhile
             return False
-        return bool(claimed)
+        with contextlib.suppress(Exception):
+            self._on_bind()
+        return True
 
     def _bind_anew(self, sock: socket.socket, address: Any, kept: Address) -> None:
         try:
@@ -314,10 +316,12 @@ def _reaches(places: set[Place], family: int, address: Any) -> bool:
 
 def _become(sock: socket.socket, kept: int) -> None:
     """Make *sock* the socket *kept*, but leave it its options and its timeout."""
-    options = [(level, name, sock.getsockopt(level, name)) for level, name in OPTIONS]
-    timeout = sock.gettimeout()
-    os.dup2(kept, sock.fileno(), inheritable=False)
-    os.close(kept)
+    try:
+        options = [(level, name, sock.getsockopt(level, name)) for level, name in OPTIONS]
+        timeout = sock.gettimeout()
+        os.dup2(kept, sock.fileno(), inheritable=False)
+    finally:
+        os.close(kept)
     for level, name, value in options:
         if sock.getsockopt(level, name) != value:
             with contextlib.suppress(OSError):
