@@ -137,6 +137,20 @@ def test_a_file_that_the_program_compiles_in_its_own_way_is_judged_if_it_was_pla
     assert await_restart(app, "helper.py") == "ready 2"
 
 
+@MODES
+def test_source_may_begin_with_a_byte_order_mark(app, mode):
+    run = runner(app, mode=mode)
+    app.write("helper.py", "\ufeffVALUE = 1")
+    run()
+    script = app.directory / "app.py"
+    app.write("app.py", "\ufeff# coding: utf-8\n" + script.read_text())
+    assert await_restart(app, "app.py") == "ready 1"
+    app.write("helper.py", "\ufeffVALUE = (")
+    app.line("still running the previous version")
+    app.write("helper.py", "\ufeffVALUE = 2")
+    assert await_restart(app, "helper.py") == "ready 2"
+
+
 def test_a_restart_waits_until_all_changed_files_compile(app):
     app.write("helper.py", "VALUE = 1")
     app.write("other.py")

@@ -43,6 +43,38 @@ def test_an_attribute_error_blames_the_missing_init_file_of_a_package(package):
     assert set(traceback_files(caught.value)) == {__file__, package}
 
 
+class OddError(Exception):
+    """Has attributes that mean something else than those of Python's own exceptions."""
+
+    exceptions = 3
+
+
+def syntax_error():
+    error = SyntaxError("odd")
+    error.filename = ["no name"]  # type: ignore[assignment]
+    return error
+
+
+def import_error():
+    return ImportError("odd", name=["no name"])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("error", [OddError(), syntax_error(), import_error()])
+def test_an_exception_with_odd_attributes_hides_no_file(error):
+    with pytest.raises(type(error)) as caught:
+        raise error
+    assert __file__ in traceback_files(caught.value)
+
+
+def test_a_relative_file_in_a_removed_directory_hides_no_other(here, monkeypatch):
+    (here / "gone").mkdir()
+    monkeypatch.chdir(here / "gone")
+    (here / "gone").rmdir()
+    with pytest.raises(ZeroDivisionError) as caught:
+        exec(compile("1 / 0", "relative.py", "exec"))
+    assert list(traceback_files(caught.value)) == [__file__]
+
+
 @pytest.fixture
 def package(tmp_path, monkeypatch):
     """Return where the `__init__.py` of the package `package` would be."""

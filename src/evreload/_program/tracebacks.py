@@ -32,12 +32,26 @@ def traceback_files(error: BaseException) -> Iterable[str]:
         if one is None or id(one) in seen:
             continue
         seen.add(id(one))
-        todo += [one.__cause__, one.__context__, *getattr(one, "exceptions", ())]
+        todo += [one.__cause__, one.__context__]
+        if isinstance(one, BaseExceptionGroup):
+            todo += one.exceptions
         files.update(_frames(one.__traceback__))
-        if isinstance(one, SyntaxError) and one.filename:
-            files.add(one.filename)
-        files.update(_missing_inits(one))
-    return {absolute(path) for path in files if not path.startswith("<")}
+        try:  # the attributes of an exception may be any objects
+            if isinstance(one, SyntaxError) and one.filename:
+                files.add(os.fsdecode(one.filename))
+            files.update(_missing_inits(one))
+        except Exception:
+            continue
+    return set(_absolute(files))
+
+
+def _absolute(files: Iterable[str]) -> Iterator[str]:
+    for path in files:
+        if not path.startswith("<"):
+            try:
+                yield absolute(path)
+            except OSError:  # it is relative, and the working directory was removed
+                continue
 
 
 def _missing_inits(error: BaseException) -> list[str]:
