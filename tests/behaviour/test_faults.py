@@ -39,6 +39,11 @@ def run(app, mode, helper="VALUE = 1", *, prefix=(), program="app.py", **environ
     return line
 
 
+def await_up(app, mode):
+    """Block until the present run is up: before that, evreload may put off some restarts."""
+    app.line("serving again" if mode else "watching")
+
+
 def save(app, value, name="helper.py"):
     app.write(name, f"VALUE = {value}")
     app.line(f"ready {value}")
@@ -301,6 +306,7 @@ def test_a_save_with_any_modification_time_restarts(app, mode):
         os.utime(beside, ns=(ns, ns))
         beside.replace(app.path("helper.py"))
         app.line(f"ready {value}")
+        await_up(app, mode)
     save(app, 99)
 
 
@@ -432,7 +438,9 @@ def test_saves_restart_after_the_working_directory_was_recreated(app, mode, targ
         shutil.rmtree(app.path("sub"))
         os.rename(app.path("copy"), app.path("sub"))
         app.line(f"ready {value}")
+        await_up(app, mode)
         save(app, value + 1, "sub/helper.py")
+        await_up(app, mode)
 
 
 # Very many changes

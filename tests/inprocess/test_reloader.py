@@ -48,6 +48,7 @@ def test_the_second_of_two_quick_saves_of_one_length_runs(loop_app):
     for value in range(2, 10):
         loop_app.write("helper.py", f"VALUE = {value}")
         loop_app.line(f"ready {value}")
+        loop_app.line("watching")
 
 
 def test_a_save_counts_although_the_loop_ends_before_it_is_delivered(app):

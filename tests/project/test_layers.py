@@ -76,6 +76,8 @@ MAY_ASK_FOR_THE_PLATFORM = {
 # In the program, the program may have replaced what `os` has; these need the module itself.
 PATCHED = {"_child", "_common", "_inprocess", "_program", "_watch"}
 MAY_IMPORT_OS = {
+    "_child/exec_interceptor",  # which replaces them
+    "_child/executed/sitecustomize",
     "_common/command_line",
     "_common/spawn",
     "_common/unpatched",

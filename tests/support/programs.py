@@ -10,7 +10,7 @@ from support.files import await_tick
 
 # A program on an event loop: prints "ready VALUE" when the loop runs.
 LOOP = """
-import asyncio, logging, os, sys
+import asyncio, logging, os, socket, sys
 logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stdout)
 import evreload
 import helper
@@ -18,6 +18,7 @@ import helper
 async def main():
     evreload.start()
     print("ready", helper.VALUE, flush=True)
+    listener = socket.create_server(("127.0.0.1", 0))
     await asyncio.Event().wait()
 
 asyncio.run(main())

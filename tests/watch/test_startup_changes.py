@@ -10,13 +10,11 @@ import pytest
 
 from evreload._common.filestat import stat_path
 from evreload._common.own_writes import OwnWrites
-from evreload._common.run_info import MAX_TRIES, RunInfo, Tries
+from evreload._common.run_info import EDIT_PAUSE, MAX_TRIES, PAUSE, RunInfo, Tries
 from evreload._common.source import source_hash
 from evreload._watch.listener import Changes, WatchRequest
 from evreload._watch.startup_changes import (
-    EDIT_PAUSE,
     NS,
-    PAUSE,
     RECENT_NS,
     SOON_NS,
     StartupChanges,
@@ -106,7 +104,7 @@ def test_a_file_that_differs_after_each_start_waits(file, is_code, is_own, is_up
         start.be_up()
     delay = start.delay(is_code=is_code)
     assert delay is not None
-    pause = EDIT_PAUSE if is_code and not is_own else PAUSE
+    pause, _ = EDIT_PAUSE if is_code and not is_own else PAUSE
     assert pause / 2 < delay <= pause
     start.write()
     again = start.delay(is_code=is_code) if not is_up else delay
@@ -197,7 +195,7 @@ def test_a_touch_of_a_serving_program_restarts(file):
 
 
 def test_a_wait_ends(file, monkeypatch):
-    monkeypatch.setattr("evreload._watch.startup_changes.EDIT_PAUSE", 0.01)
+    monkeypatch.setattr("evreload._common.run_info.EDIT_PAUSE", (0.01, 2))
     start = Start(file, tries=MAX_TRIES)
     start.write()
     assert start.delay()

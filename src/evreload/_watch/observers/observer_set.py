@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import sys
 from typing import TYPE_CHECKING
 
+from ..._common.unpatched import os
 from .base import EVENTS_LOST, Entries, FileEvent, Observer, OnEvent
 
 if TYPE_CHECKING:
