@@ -38,7 +38,6 @@ CLOCK_TICK_NS = 10_000_000
 # After this many known modules in a row, all others are taken as known: the loop would be blocked
 # if each of thousands of modules were looked at again for every new one.
 KNOWN_IN_A_ROW = 100
-EARLY = 0  # in place of the identity of a module that is older than the hook
 
 NO_FILES = ("built-in", "frozen", "namespace")  # what modules without a file say they come from
 EXTENSIONS = (".so", ".pyd")
@@ -75,9 +74,8 @@ class Imports:
         self._known = set(NO_FILES)  # names of files, as their code has them; and paths
         self._no_files: set[str] = set()  # names of code that is in no file
         self._transformed: set[str] = set()  # paths; see `is_plain`
-        # Names of modules, and their identities.
-        self._known_modules: dict[str, int] = dict.fromkeys(sys.modules, EARLY)
-        self._has_early = True  # some of them were not looked at yet
+        self._early = set(sys.modules)  # names of modules that are older than the hook
+        self._known_modules = set(self._early)  # names of modules not to look at
         self._module_count = len(sys.modules)
         self._missing: set[str] = set()  # names of modules that were not found
         self._opened: dict[str, int] = {}  # names of files, and when; the latest come last
@@ -318,36 +316,51 @@ class Imports:
         found: list[tuple[str, str]] = []
         known_in_a_row = new = 0
         limit = KNOWN_IN_A_ROW
-        if growth is None and self._has_early:  # they are the first, behind all others
-            self._has_early = False
+        if growth is None and self._early:  # they are behind all others
+            self._known_modules -= self._early
+            self._early.clear()
             limit = len(sys.modules)
         # A copy costs too much for each import; if there is no copy, and another thread imports
         # meanwhile, this raises, and is tried again at the next event.
         names = list(sys.modules) if growth is None else sys.modules
         for name in reversed(names):  # the latest come last
-            module = sys.modules.get(name)
-            known = self._known_modules.get(name)
-            if known == id(module) or (known == EARLY and growth is not None):
+            if name in self._known_modules:
                 known_in_a_row += 1
                 if known_in_a_row >= limit or (growth is not None and new >= growth):
                     break
             else:
-                known_in_a_row = 0
                 new += 1
-                if files := _module_files(module):
-                    self._known_modules[name] = id(module)
-                    found += self._only_new(files, _is_transformed(module))
+                files = self._new_files(sys.modules.get(name))
+                if files is not None:
+                    known_in_a_row = 0
+                    self._known_modules.add(name)
+                    found += files
         return found[::-1]
 
-    def _only_new(self, files: dict[str, str], is_transformed: bool) -> Iterator[tuple[str, str]]:
-        for name, path in files.items():
-            is_new = name not in self._known
-            self._known.add(name)
-            if is_transformed and path not in self._transformed:
-                self._transformed.add(path)
-                is_new = True  # it may have been noted as a plain file already
-            if is_new:
-                yield name, path
+    def _new_files(self, module: object) -> list[tuple[str, str]] | None:
+        """Return the names and paths of the files that *module* says it comes from, if not known.
+
+        Return None if it says none. The object in `sys.modules` may raise anything; then, too.
+        """
+        try:
+            attributes = object.__getattribute__(module, "__dict__")
+            spec = attributes.get("__spec__")
+            spec = object.__getattribute__(spec, "__dict__") if spec else {}
+            names = _file_names(attributes, spec.get("origin"))
+            is_transformed = _may_transform(spec.get("loader"))
+            found = []
+            for name in names:
+                if name not in self._known or is_transformed:
+                    path = absolute(name)
+                    # If it is transformed, it may have been noted as a plain file already.
+                    if name not in self._known or path not in self._transformed:
+                        found.append((name, path))
+                    if is_transformed:
+                        self._transformed.add(path)
+                    self._known.add(name)
+        except Exception:
+            return None
+        return found if names else None
 
     def _read_ns(self, name: str) -> int:
         """Return when the file *name*, which runs next, was read; a time before, if not known."""
@@ -399,37 +412,26 @@ def _size(name: str) -> int:
     return here.st_size if stat.S_ISREG(here.st_mode) else -1
 
 
-def _module_files(module: object) -> dict[str, str]:
-    """Return the files that *module* says it comes from: their names and paths."""
-    try:
-        attributes = object.__getattribute__(module, "__dict__")
-        file = attributes.get("__file__")
-        names = {os.fsdecode(file)} if file else set()
-        origin = _spec(attributes).get("origin")
-        if type(origin) is str and origin not in {*NO_FILES, *names} and os.path.isfile(origin):
-            names.add(origin)
-        if not names and type(cached := attributes.get("__cached__")) is str:
-            names.add(cached)
-        return {name: absolute(name) for name in names}
-    except Exception:  # the object in `sys.modules` may raise anything; it is left out
-        return {}
+def _file_names(attributes: dict[str, Any], origin: object) -> list[str]:
+    """Return the names of files that a module with *attributes* and *origin* says it comes from."""
+    file = attributes.get("__file__")
+    if type(file) is str and file and (file == origin or origin in NO_FILES):
+        return [file]
+    names = [os.fsdecode(file)] if file else []
+    if type(origin) is str and origin not in (*NO_FILES, *names) and os.path.isfile(origin):
+        names.append(origin)
+    if not names and type(cached := attributes.get("__cached__")) is str:
+        names.append(cached)
+    return names
 
 
-def _is_transformed(module: object) -> bool:
-    """Whether the loader of *module* may compile something else than its source."""
-    try:
-        loader = _spec(object.__getattribute__(module, "__dict__")).get("loader")
-        if loader is None:
-            return False
-        kind = loader if isinstance(loader, type) else type(loader)
-        steps = [getattr(kind, step, None) for step in LOADING]
-        return any(step and step.__module__ not in PYTHON_LOADERS for step in steps)
-    except Exception:
-        return True
-
-
-def _spec(attributes: dict[str, Any]) -> dict[str, Any]:
-    """Return the attributes of the spec of a module that has *attributes*."""
-    spec = attributes.get("__spec__")
-    found: dict[str, Any] = object.__getattribute__(spec, "__dict__") if spec else {}
-    return found
+def _may_transform(loader: object) -> bool:
+    """Whether *loader* may compile something else than the source."""
+    if loader is None:
+        return False
+    kind = loader if isinstance(loader, type) else type(loader)
+    for step in LOADING:
+        method = getattr(kind, step, None)
+        if method is not None and method.__module__ not in PYTHON_LOADERS:
+            return True
+    return False
