@@ -5,6 +5,7 @@ An audit hook cannot be removed, so each test runs its program in a process of i
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import py_compile
@@ -216,6 +217,7 @@ sys.meta_path.insert(0, Finder)
     [
         "spec_from_loader(name, Loader(path), origin=path)",
         "spec_from_file_location(name, path, loader=Loader(path))",
+        "spec_from_loader(name, Loader(path))",
     ],
 )
 @pytest.mark.parametrize(
@@ -449,6 +451,47 @@ def test_an_extension_module_is_noted(run):
         """
     )
     assert any(path.endswith(".so") for path in noted)
+
+
+MAKE_EXTENSION = """\
+import _queue, shutil
+shutil.copy(_queue.__file__, ".")
+sys.path.insert(0, os.getcwd())
+del sys.modules["_queue"]
+"""
+
+
+@pytest.fixture
+def run_extension(run):
+    found = importlib.util.find_spec("_queue")
+    if not (found and found.has_location):
+        pytest.skip("the module is built in")
+    return run
+
+
+def test_an_extension_module_that_the_program_has_just_made_is_older_than_its_import(
+    run_extension,
+):
+    code = (
+        "import _queue; noted['changed'] = os.stat(os.path.basename(_queue.__file__)).st_ctime_ns"
+    )
+    noted, _, _ = run_extension(MAKE_EXTENSION + code)
+    changed_ns = noted.pop("changed")
+    assert [read for path, read in noted.items() if path.startswith("_queue")] == [changed_ns + 1]
+
+
+def test_the_source_of_an_extension_module_that_pyximport_has_made_is_noted(run_extension):
+    for name in ("_queue.pyx", "other.pyx"):
+        (run_extension.directory / name).write_text("")
+    code = """
+sys.modules["pyximport"] = types.ModuleType("pyximport")
+for name in ("_queue.pyx", "other.pyx"):
+    open(os.path.abspath(name)).close()
+import _queue
+"""
+    noted, _, _ = run_extension(MAKE_EXTENSION + code)
+    assert "_queue.pyx" in noted
+    assert "other.pyx" not in noted
 
 
 def test_bytecode_without_its_source_is_noted(run):

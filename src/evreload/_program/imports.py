@@ -211,8 +211,13 @@ class Imports:
             self._note_run(code.co_filename)
 
     def _on_import(self, arguments: tuple[Any, ...]) -> None:
-        if type(arguments[1]) is str:  # the file of an extension module
-            self._note_run(arguments[1])
+        module, file = arguments[:2]
+        if type(file) is str:  # of an extension module
+            self._note_run(file)
+            if "pyximport" in sys.modules:  # it names only what it has made of the source
+                end = f"{os.sep}{module.rpartition('.')[2]}.pyx"
+                for name in [one for one in self._opened if one.endswith(end)]:
+                    self._note_run(name)
         if len(sys.modules) != self._module_count:
             self._note_new_modules()
 
@@ -347,7 +352,10 @@ class Imports:
             spec = attributes.get("__spec__")
             spec = object.__getattribute__(spec, "__dict__") if spec else {}
             names = _file_names(attributes, spec.get("origin"))
-            is_transformed = _may_transform(spec.get("loader"))
+            loader = spec.get("loader")
+            is_transformed = _may_transform(loader)
+            if is_transformed:
+                names += _files_of_loader(loader)
             found = []
             for name in names:
                 if name not in self._known or is_transformed:
@@ -365,7 +373,8 @@ class Imports:
     def _read_ns(self, name: str) -> int:
         """Return when the file *name*, which runs next, was read; a time before, if not known."""
         if name.endswith(EXTENSIONS):  # the system's linker opens it next
-            return time.time_ns()
+            # The program may just have made it: that is no change.
+            return os.stat(name).st_ctime_ns + CLOCK_TICK_NS + 1
         return self._opened.get(name) or self.started_ns
 
     def _note(self, path: str, read_ns: int) -> None:
@@ -423,6 +432,15 @@ def _file_names(attributes: dict[str, Any], origin: object) -> list[str]:
     if not names and type(cached := attributes.get("__cached__")) is str:
         names.append(cached)
     return names
+
+
+def _files_of_loader(loader: object) -> list[str]:
+    """Return the files that *loader*, which is not one of Python's own, keeps the names of.
+
+    It may load a module from a file that it has compiled from another one, as pyximport does.
+    """
+    values = getattr(loader, "__dict__", {}).values()
+    return [one for one in values if type(one) is str and os.sep in one and os.path.isfile(one)]
 
 
 def _may_transform(loader: object) -> bool:
