@@ -26,9 +26,23 @@ SHARE_BROKEN = 0.12  # of the edits that are not the last of a batch: one in ten
 LONGEST_PAUSE = 0.1  # seconds; a restart takes about as long
 MOST_GROWTH = 4096  # kilobytes of memory that a process may gain
 
+# Such a program may have made each change that is found as it starts.
+WRITES = """
+import sqlite3, subprocess, time
+with open("state.txt", "w") as file:
+    file.write(str(time.time_ns()))
+with sqlite3.connect("state.db") as database:
+    database.execute("create table if not exists starts (at real)")
+    database.execute("insert into starts values (julianday())")
+database.close()
+subprocess.run(["true"], check=True)
+"""
+
 PROGRAMS = {
     "start": ((), IN_PLACE),
+    "start, writing": ((), WRITES + IN_PLACE),
     "cold": (("-m", "evreload"), TORNADO),
+    "cold, writing": (("-m", "evreload"), WRITES + TORNADO),
     "warm": (("-m", "evreload", "--warm"), TORNADO),
 }
 
