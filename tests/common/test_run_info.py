@@ -126,12 +126,21 @@ def test_there_is_no_restart_for_the_content_the_run_was_started_for(monkeypatch
     assert delay(run, file, may_be_own=True) == 0
 
 
-@pytest.mark.parametrize("is_soon", [False, True])
-def test_for_a_content_of_unknown_origin_there_are_two_restarts(monkeypatch, file, is_soon):
+def test_for_a_content_of_unknown_origin_there_are_two_restarts(monkeypatch, file):
     run = following(monkeypatch, FIRST, [file])
-    assert delay(run, file, is_soon=is_soon) == 0
+    assert delay(run, file) == 0
     run = following(monkeypatch, run, [file])
-    assert delay(run, file, is_soon=is_soon) is None
+    assert delay(run, file) is None
+
+
+@pytest.mark.parametrize("may_be_own", [False, True])
+def test_restarts_for_the_same_content_soon_after_starts_wait(monkeypatch, file, may_be_own):
+    run = FIRST
+    waits = []
+    for _ in range(5):
+        waits.append(delay(run, file, is_soon=False, is_code=True, may_be_own=may_be_own))
+        run = following(monkeypatch, run, [file])
+    assert waits == [0, 0, 5, 20, 80] if may_be_own else [0, 0, 1, 2, 4]
 
 
 def test_a_process_of_the_program_may_write_the_same_again_later(monkeypatch, file):

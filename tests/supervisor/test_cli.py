@@ -217,9 +217,9 @@ def test_a_reloader_of_the_programs_own_causes_a_warning(here):
 def test_an_interpreter_that_is_not_known_gives_a_message_of_one_line(here, path, reason):
     (here / "app.py").write_text("")
     code = f"""if True:
-        import os, sys
+        import os, posix, sys
         sys.executable = {path!r}
-        os.readlink = lambda path: "/opt/uwsgi"
+        os.readlink = posix.readlink = lambda path: "/opt/uwsgi"
         sys.argv = ["evreload", "app.py"]
         import evreload
         evreload.main()

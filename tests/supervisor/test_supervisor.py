@@ -306,7 +306,7 @@ def test_a_failing_program_that_writes_its_own_source_is_not_restarted_endlessly
         """,
     )
     app.start("-m", "evreload", "app.py")
-    app.line("is different after each start")
+    app.line("changes at each start")
     app.signal(signal.SIGTERM)
     app.wait()
     assert 2 <= app.seen.count("begun") <= 7

@@ -399,7 +399,7 @@ class TestPolling:
         reported.until(FileEvent(str(file)))
         await_tick()
         file.chmod(0o600)
-        assert reported.next() == FileEvent(str(file))
+        reported.until(FileEvent(str(file)))
         await_tick()
         with open(file, "r+") as opened:
             opened.write("2")

@@ -110,7 +110,7 @@ def test_a_file_that_differs_after_each_start_waits(file, is_code, is_own, is_up
     again = start.delay(is_code=is_code) if not is_up else delay
     assert again is not None
     assert 0 < again <= delay
-    assert caplog.text.count("is different after each start") == 1
+    assert caplog.text.count("changes at each start") == 1
 
 
 def test_code_that_changes_once_the_program_is_up_does_not_wait(file):

@@ -100,17 +100,20 @@ class RunInfo:
 
         There is no need if the run was started for this very content. If the change may not be the
         program's own, the same must hold for the previous run: in between the file may have had
-        another content, which the program has read.
+        another content, which the program has read. Once the program has started, the user may have
+        touched the file, so that a restart only waits.
         """
         tried = self._tried.get(path, Tries())
-        self._repeated[path] = tried if is_soon else tried._replace(runs=0)
-        enough = 1 if may_be_own and is_soon else 2
-        if tried.contents[-enough:] == (_content_hash(path),) * enough:
+        content = _content_hash(path)
+        is_same = tried.contents == (content, content)
+        self._repeated[path] = tried if is_soon or is_same else tried._replace(runs=0)
+        if is_soon and (is_same or (may_be_own and tried.contents[-1:] == (content,))):
             return None
-        if is_soon and tried.runs >= MAX_TRIES:
-            first, factor = EDIT_PAUSE if is_code and not may_be_own else PAUSE
-            return first * float(factor) ** (tried.runs - MAX_TRIES)
-        return 0.0
+        free = 1 if is_same else MAX_TRIES
+        if not (is_soon or is_same) or tried.runs < free:
+            return 0.0
+        first, factor = EDIT_PAUSE if is_code and not may_be_own else PAUSE
+        return first * float(factor) ** (tried.runs - free)
 
     def forget_tries(self, path: str) -> None:
         """Note that *path* has changed at another time than at the start."""

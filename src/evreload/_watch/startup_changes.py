@@ -100,7 +100,7 @@ class StartupChanges:
         if path not in self._waiting:
             self._waiting[path] = now + seconds
             logger.warning(
-                "%s is different after each start, so the program seems to write it: "
+                "%s changes at each start, so the program seems to write it: "
                 "restarting for it in %.0f s, or once it changes again; --ignore leaves it out",
                 path,
                 seconds,

@@ -424,7 +424,9 @@ class WatchedFiles:
         known = {path: code.pop(path) for path in self._changing & code.keys()}
         # Those that were changed in place: the inode and the device are the same.
         late = {
-            path for path, now in find_differing(code).items() if now and now[2:] == code[path][2:]
+            path
+            for path, now in find_differing(code).items()
+            if now and (now.inode, now.device) == (code[path].inode, code[path].device)
         }
         unclosed = {path for path in late if has_writer(path) is not False}
         self._changing |= unclosed
