@@ -66,7 +66,8 @@ class Start:
     def be_up(self, *, seconds_ago: float = 0, listens: bool = True) -> None:
         up_ns = time.time_ns() - int(seconds_ago * NS)
         self.changes.began_ns = min(self.changes.began_ns, up_ns)
-        self.changes.program_is_up(up_ns, set(), listens=listens)
+        self.changes.program_is_up(None, set(), listening_ns=up_ns if listens else None)
+        self.changes._up_ns = up_ns
 
     def read(self) -> None:
         content = self._file.read_bytes()
@@ -126,6 +127,14 @@ def test_a_data_file_waits_shortly_after_the_program_is_up(file):
     start.be_up()
     start.write()
     assert start.delay(is_code=False)
+
+
+def test_no_change_waits_once_the_program_has_ended(file):
+    start = Start(file, tries=MAX_TRIES)
+    start.changes.program_is_up(time.time_ns(), set(), listening_ns=None)
+    await_tick()
+    start.write()
+    assert start.delay(is_code=False) == 0
 
 
 def test_a_data_file_does_not_wait_later(file):

@@ -22,7 +22,6 @@ from evreload._watch import git_lock, watched_files
 from evreload._watch.ignore import IgnoreRule
 from evreload._watch.listener import Changes, WatchRequest
 from evreload._watch.observers.base import EVENTS_LOST, FileEvent
-from evreload._watch.startup_changes import NS
 from evreload._watch.watched_files import WatchedFiles
 from support.deadline import DEADLINE
 from support.files import await_tick
@@ -485,7 +484,8 @@ def test_a_change_once_the_program_is_up_does_not_wait(run, top):
         (top / "file").write_text("2")
         listener.report("file")
         await listener.until(lambda: listener.files._startup.is_waiting(listener.path("file")))
-        listener.files.program_is_up(time.time_ns() - NS)
+        listener.files.program_is_up(time.time_ns())
+        await_tick()
         listener.delays.clear()
         (top / "file").write_text("33")
         listener.report("file")

@@ -234,7 +234,7 @@ class Reloader:
         """Note that the program is up, since its loop runs: from now on each change counts."""
         assert self._watcher is not None
         self._imports.ignore_data_writes()
-        self._watcher.program_is_up(listens=True)
+        self._watcher.program_is_up(listening_ns=file_time())
         asyncio.get_running_loop().call_soon(self._watcher.announce)
         if self._has_sockets() and not self._has_failed:
             IOLoop.current().call_later(UNCLAIMED_TIME, self._sockets().close_unclaimed)

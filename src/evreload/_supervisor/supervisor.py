@@ -18,7 +18,7 @@ from socket import socket
 
 from .._common import half_saved as half_saving
 from .._common import log, protocol, startup, terminal
-from .._common.filestat import changed_since
+from .._common.filestat import changed_since, file_time
 from .._common.half_saved import half_saved
 from .._common.log import HALF_SAVED, STILL_RUNNING, WAITING, name_some, shorten
 from .._common.own_writes import OwnWrites
@@ -221,8 +221,9 @@ class Supervisor:
             self._on_serving(process, process.listening_at)
 
     def _on_serving(self, process: ProgramProcess, since: float) -> None:
+        since_ns = file_time() - int((time.monotonic() - since) * 1e9)
+        self._watcher.program_is_up(listening_ns=since_ns)
         self._on_up(process)
-        self._watcher.program_is_up(listens=True)
         if not self._claim_timer:  # it listens at an address that cannot be kept
             self._await_claims(process, CLAIM_TIME_OTHER)
         if self.run_info.generation:
@@ -238,9 +239,8 @@ class Supervisor:
         """Prepare the next run, and log what is watched: *process* is up, or has ended early."""
         loop = asyncio.get_running_loop()
         loop.call_later(SPARE_DELAY, self._make_spare, process)
-        # If it has ended, all that it wrote is older than now by this clock. The clock that stamps
-        # files may be behind, and would say that it is not.
-        self._watcher.program_is_up(None if process.status is None else time.time_ns())
+        if process.status is None:
+            self._watcher.program_is_up()
         # In the next turn of the loop: the requests that came with this message are handled first.
         loop.call_soon(self._watcher.announce)
 
@@ -306,6 +306,9 @@ class Supervisor:
         self._shutdown.on_exit()
         if process.exited_from is State.STOPPING:
             return
+        # All that it wrote is older than now by this clock. The clock that stamps files may be
+        # behind, and would say that it is not.
+        self._watcher.program_is_up(time.time_ns())
         if process.loaded and process.ended_strangely:
             self._distrust(process)
         if process.status in (-signal.SIGINT, INTERRUPTED):

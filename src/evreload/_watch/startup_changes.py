@@ -35,6 +35,7 @@ class StartupChanges:
         self._seen: dict[str, Fingerprint | None] = {}  # in doubt, as found when first watched
         self._unsettled: set[str] = set()  # not yet scanned or delivered when the program was up
         self._up_ns: int | None = None  # since when the program is up; nanoseconds since the epoch
+        self._ended_ns: int | None = None  # when it ended; nanoseconds since the epoch
         self._listens = False  # whether it is up because it listens
         self._waiting: dict[str, float] = {}  # until when restarts wait; by time.monotonic
         self.began_ns = file_time()  # when the run began
@@ -44,7 +45,7 @@ class StartupChanges:
         self._seen.clear()
         self._unsettled.clear()
         self._waiting.clear()
-        self._up_ns = None
+        self._up_ns = self._ended_ns = None
         self._listens = False
         self.began_ns = file_time()
 
@@ -52,14 +53,17 @@ class StartupChanges:
         """Put *path* in doubt: it may have changed to *now* before it was watched."""
         self._seen[path] = now
 
-    def program_is_up(self, at_ns: int | None, unsettled: set[str], *, listens: bool) -> None:
-        """Note that the program has started, just now or at *at_ns*; *listens*: it has a server.
+    def program_is_up(
+        self, ended_ns: int | None, unsettled: set[str], *, listening_ns: int | None
+    ) -> None:
+        """Note that the program has started, ended at *ended_ns*, or listens since *listening_ns*.
 
         The changes of the paths *unsettled* are still those of its start.
         """
-        self._listens = self._listens or listens
+        self._listens = self._listens or listening_ns is not None
+        self._ended_ns = ended_ns or self._ended_ns
         if self._up_ns is None:
-            self._up_ns = file_time() if at_ns is None else at_ns
+            self._up_ns = ended_ns or listening_ns or file_time()
             self._unsettled = unsettled
 
     def settle(self) -> None:
@@ -108,11 +112,16 @@ class StartupChanges:
         return max(0.0, self._waiting[path] - now)
 
     def _is_soon(self, here: Status | None) -> bool:
-        up_ns = self._up_ns
-        return bool(here and up_ns and self.began_ns <= here.ctime_ns < up_ns + SOON_NS)
+        return self._up_ns is not None and self._is_between(here, self._up_ns + SOON_NS)
 
     def _is_recent(self, here: Status | None) -> bool:
-        return bool(here and self.began_ns <= here.ctime_ns < self.began_ns + RECENT_NS)
+        return self._is_between(here, self.began_ns + RECENT_NS)
+
+    def _is_between(self, here: Status | None, end_ns: int) -> bool:
+        """Whether the change was made in this run, before *end_ns* and the end of the program."""
+        if self._ended_ns is not None:
+            end_ns = min(end_ns, self._ended_ns)
+        return here is not None and self.began_ns <= here.ctime_ns < end_ns
 
     def _is_early(self, path: str, here: Status | None) -> bool:
         if here is None:

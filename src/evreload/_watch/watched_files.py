@@ -126,10 +126,12 @@ class WatchedFiles:
         """Return what *path* contained when the program requested it, if it may transform it."""
         return self._transformed.get(path)
 
-    def program_is_up(self, at_ns: int | None = None, *, listens: bool = False) -> None:
+    def program_is_up(
+        self, ended_ns: int | None = None, *, listening_ns: int | None = None
+    ) -> None:
         """Note that the program has started; see `StartupChanges.program_is_up`."""
         unsettled = {*self._to_scan, *self._changing}
-        self._startup.program_is_up(at_ns, unsettled, listens=listens)
+        self._startup.program_is_up(ended_ns, unsettled, listening_ns=listening_ns)
 
     def begin_run(
         self, stale: Changes, loaded: Iterable[str] = (), *, was_complete: bool = True

@@ -181,10 +181,12 @@ class FileWatcher:
         for request in requests:
             self._files.request(self._prepared(request))
 
-    def program_is_up(self, at_ns: int | None = None, *, listens: bool = False) -> None:
+    def program_is_up(
+        self, ended_ns: int | None = None, *, listening_ns: int | None = None
+    ) -> None:
         """Note that the program has started; see `StartupChanges.program_is_up`."""
         if self._files:
-            self._files.program_is_up(at_ns, listens=listens)
+            self._files.program_is_up(ended_ns, listening_ns=listening_ns)
 
     def look_at(self, paths: Iterable[str]) -> None:
         """Look at *paths* as if there were events of them."""
