@@ -381,7 +381,6 @@ def test_a_file_that_changed_after_it_was_read_is_a_change(run, top):
         listener.request("late", since_ns=read_ns)
         listener.report()
         assert await listener.changes() == {"late"}
-        assert listener.asked == [listener.path("late")]
 
     run(test)
 
@@ -434,11 +433,15 @@ def test_a_directory_that_existed_is_no_change_though_entries_were_created_in_it
 
 def test_an_excused_file_is_still_watched(run, top):
     async def test(listener):
+        listener.files.begin_run({})
+        listener.request("cookie", "file", "other")
         listener.delays[listener.path("late")] = None
         (top / "late").write_text("1")
         listener.request("late", since_ns=(top / "late").stat().st_ctime_ns)
         listener.report()
         await listener.until(lambda: listener.asked)
+        listener.files.program_is_up()
+        await_tick()
         os.utime(top / "late")
         listener.report("late")
         assert await listener.changes() == {"late"}

@@ -76,6 +76,7 @@ class Reloader:
         self._loop: TornadoLoop | None = None
         self._requests: dict[str, WatchRequest] = {}
         self._watched: dict[str, None] = {}  # passed to `watch`, in this run or the previous one
+        self._running_ns: int | None = None  # since when the loop runs, or None if not known
         self._has_refused = False  # whether it has logged why it does nothing
         self._has_failed = False  # whether the program has failed
         self._changed: frozenset[str] | None = None  # of the restart in progress, if there is one
@@ -114,6 +115,7 @@ class Reloader:
             watch_settings = settings.replace(gitignore=False)
             self._watcher = FileWatcher(watch_settings, self, self._loop, self._forks.lock)
             self._forks.register()
+            self._loop.add_callback(self._on_first_turn)
             self._watcher.start_in_background(self._first_requests)
         elif self._loop and self._loop.move_to(io_loop):
             with self._forks.lock:
@@ -228,13 +230,17 @@ class Reloader:
         if self._watcher:
             self._watcher.request(request)
 
+    def _on_first_turn(self) -> None:
+        """Note that the loop runs; the first scan may take a while longer."""
+        self._running_ns = file_time()
+
     # The listener of the watcher
 
     def on_watching(self) -> None:
         """Note that the program is up, since its loop runs: from now on each change counts."""
         assert self._watcher is not None
         self._imports.ignore_data_writes()
-        self._watcher.program_is_up(listening_ns=file_time())
+        self._watcher.program_is_up(listening_ns=self._running_ns or file_time())
         asyncio.get_running_loop().call_soon(self._watcher.announce)
         if self._has_sockets() and not self._has_failed:
             IOLoop.current().call_later(UNCLAIMED_TIME, self._sockets().close_unclaimed)

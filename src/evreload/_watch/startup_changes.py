@@ -126,9 +126,7 @@ class StartupChanges:
     def _is_early(self, path: str, here: Status | None) -> bool:
         if here is None:
             return path in self._unsettled
-        if self._seen.get(path) == here.fingerprint:
-            return True
-        # It changed before the program was up, but its event came later. If the change is older
-        # than the run, the file was moved or linked here at an unknown time.
-        is_up = self._up_ns is not None and here.ctime_ns >= self._up_ns
-        return self.began_ns <= here.ctime_ns and not is_up
+        if self._up_ns is not None and here.ctime_ns >= self._up_ns:
+            return False
+        # If the change is older than the run, the file was moved or linked here at an unknown time.
+        return self.began_ns <= here.ctime_ns or self._seen.get(path) == here.fingerprint
