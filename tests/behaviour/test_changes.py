@@ -704,8 +704,9 @@ import subprocess
 subprocess.run(["sh", "-c", "echo VALUE = 1 > generated.py"], check=True)
 import generated
 """
-    run = runner(app, mode=mode)
-    run(body, "generated.VALUE")
+    # Long enough for the program to get from the write to the import on a busy machine.
+    run = runner(app, mode=(*mode, "--debounce", "500") if mode else mode)
+    run(body, "generated.VALUE", arguments=", debounce=500")
     assert_no_other_change(app)
     assert_no_other_change(app)
     assert app.count("restarting server") == 2
