@@ -7,10 +7,18 @@ import importlib.util
 import os
 import py_compile
 import sys
+from pathlib import Path
 
 import pytest
 
-from evreload._common.source import delete_bytecode, is_source, other_form, source_file, source_hash
+from evreload._common.source import (
+    bytecode_time,
+    delete_bytecode,
+    is_source,
+    other_form,
+    source_file,
+    source_hash,
+)
 
 UNCHECKED = py_compile.PycInvalidationMode.UNCHECKED_HASH
 
@@ -120,3 +128,18 @@ def test_bytecode_of_a_file_without_a_suffix_is_deleted(tmp_path):
     (cached,) = (tmp_path / "__pycache__").iterdir()
     delete_bytecode([str(plugin)])
     assert not cached.exists()
+
+
+def test_bytecode_is_that_of_the_present_content(tmp_path):
+    path = tmp_path / "x.py"
+    path.write_text("VALUE = 1")
+    assert bytecode_time(str(path)) is None
+    cached = py_compile.compile(str(path))
+    assert bytecode_time(str(path)) == os.stat(cached).st_mtime_ns
+    path.touch()
+    assert bytecode_time(str(path))
+    for other in ("VALUE = 2", "VALUE = 1  # changed", "VALUE = ("):
+        path.write_text(other)
+        assert bytecode_time(str(path)) is None
+    Path(cached).write_bytes(b"no bytecode")
+    assert bytecode_time(str(path)) is None

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 CACHE = "__pycache__"
 CODE_SUFFIXES = (".py", ".pyw", ".pyc", ".so", ".pyd")
 BYTECODE_HEADER = 16  # bytes before the code; see PEP 552
+SIZE_FIELD = slice(12, 16)  # of the header: the size of the source
 HASH_KEY = 0  # the same in all processes, since they compare the hashes
 
 
@@ -79,8 +80,11 @@ def bytecode_time(path: str) -> int | None:
     try:
         cached = importlib.util.cache_from_source(path)
         cached_ns = os.stat(cached).st_mtime_ns
-        code = marshal.loads(read_bytes(cached)[BYTECODE_HEADER:])
-        if code == compile(read_bytes(path), path, "exec", dont_inherit=True):
+        bytecode, source = read_bytes(cached), read_bytes(path)
+        # A comment changes the size, but not the code.
+        is_same_size = int.from_bytes(bytecode[SIZE_FIELD], "little") == len(source)
+        code = marshal.loads(bytecode[BYTECODE_HEADER:])
+        if is_same_size and code == compile(source, path, "exec", dont_inherit=True):
             return cached_ns
     except (OSError, NotImplementedError, ValueError, SyntaxError, EOFError, TypeError):
         pass  # there is no bytecode, or it is none that this interpreter knows
