@@ -124,6 +124,9 @@ class Settings(Record):
         help="how long requests in progress may take (1)",
         in_start=True,
     )
+    full_exit: bool = _option(
+        SWITCH, False, "--full-exit", help="let Python delete all objects before each restart"
+    )
     warm: bool = _option(
         SWITCH, False, "--warm", help="import in advance what does not change (Linux)"
     )

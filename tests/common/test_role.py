@@ -16,6 +16,7 @@ ROLES = st.builds(
     NUMBERS,
     st.booleans(),
     st.floats(min_value=0, allow_infinity=False),
+    st.booleans(),
 )
 
 
@@ -33,6 +34,7 @@ def test_a_role_survives_the_command_line(role):
         (Role(WORKER, (3, 4), 17), "worker pipes=3,4 program=17"),
         (Role(FORK_SERVER, (3,), 0, True), "fork-server pipes=3 lists-modules"),
         (Role(RESTARTED, (3, 4), grace=0.5), "restarted pipes=3,4 grace=0.5"),
+        (Role(WORKER, (3, 4), 17, full_exit=True), "worker pipes=3,4 program=17 full-exit"),
     ],
 )
 def test_a_process_list_shows_the_role(role, argument):

@@ -24,7 +24,8 @@ def test_each_option_is_accepted(here):
     arguments = [
         *("-w", "conf", "--watch", "./a.yaml", "-i", "*.log", "--ignore", "*.tmp"),
         *("--no-gitignore", "--until-success", "--poll", "--check-time", "250", "--debounce", "0"),
-        *("--stop-signal", "INT", "--stop-timeout", "0.5", "-c", "-q", "-v", "app.py"),
+        *("--stop-signal", "INT", "--stop-timeout", "0.5", "--full-exit", "-c", "-q", "-v"),
+        "app.py",
     ]
     settings = parse(arguments)
     assert settings.watch == (str(here / "conf"), str(here / "a.yaml"))
@@ -38,6 +39,7 @@ def test_each_option_is_accepted(here):
     assert settings.clear
     assert settings.quiet
     assert settings.verbose
+    assert settings.full_exit
 
 
 @pytest.mark.parametrize("name", ["sigint", "INT", "SIGINT", "int"])

@@ -20,6 +20,7 @@ from evreload._common.protocol import (
     RestartedInPlace,
     ServerListening,
     Started,
+    Stop,
 )
 from evreload._settings import Settings
 from evreload._supervisor import shutdown as shutdown_module
@@ -206,3 +207,21 @@ def test_a_program_that_waits_for_a_signal_gets_only_the_stop_signal(monkeypatch
     monkeypatch.setattr(shutdown_module, "waits_for_signal", lambda pid: True)
     assert requests(Started()) == []
     assert requests(Started(), LISTENING) == [Drain(1.0, stop_accepting=True)]
+
+
+# Stop
+
+
+def test_the_stop_of_a_run_that_another_one_follows_is_announced(monkeypatch):
+    sent = []
+    monkeypatch.setattr(FakeProcess, "send", lambda self, message: sent.append(message))
+
+    async def ends(method):
+        process, shutdown = start(Started())
+        await getattr(shutdown, method)(process, *([{}] if method == "end" else []))
+        process.close()
+
+    asyncio.run(ends("stop"))
+    assert sent == []  # at the end of the command
+    asyncio.run(ends("end"))
+    assert sent == [Stop()]

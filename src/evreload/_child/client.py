@@ -63,6 +63,8 @@ class Client:
 
             self._earlier_children = EarlierChildren()
         self._lists_modules = role.lists_modules
+        self._full_exit = role.full_exit
+        self._is_stopped = False  # the process that owns the pipes
         self._is_released = self._is_first_run = False
         self._has_patched_multiprocessing = self._observes_forks = False
         self._has_own_reloader = False
@@ -187,6 +189,7 @@ class Client:
                 tuple(pipes),
                 lists_modules=self._lists_modules,
                 grace=self._drain.grace,
+                full_exit=self._full_exit,
             )
             restart({RUN_INFO_VARIABLE: run_info}, role)
         except OSError as error:
@@ -214,8 +217,17 @@ class Client:
                 case protocol.Drain():
                     self._changed = frozenset(message.changed)
                     self._drain.begin(message.grace, stop_accepting=message.stop_accepting)
+                case protocol.Stop():
+                    self._is_stopped = True
                 case protocol.ListModules():
                     self._send_modules()
+
+    def is_stopped(self) -> bool:
+        """Whether the supervisor stops this process for the next run, and it may end quickly."""
+        if self._pipes.are_own:
+            self._handle_all(self._pipes.receive())
+        stopped = self._drain.has_answered or (self._is_stopped and self._pipes.are_own)
+        return stopped and not self._full_exit
 
     def _on_release(self, message: protocol.Release) -> None:
         self._is_released = True
@@ -225,6 +237,7 @@ class Client:
         self._drain.grace = message.grace
         self._imports.started_ns = message.started_ns
         self._lists_modules = message.lists_modules
+        self._full_exit = message.full_exit
         if message.run_info:
             os.environ[RUN_INFO_VARIABLE] = message.run_info
             self._is_first_run = False
@@ -309,8 +322,13 @@ class Client:
                 interceptor = self._drain.interceptor
                 if interceptor and interceptor.has_bound():
                     self._drain.need(TIME_FOR_SOCKETS)
-            grace = self._drain.grace
-            command = spawn.worker_command(command, pipes.numbers, pipes.owner, grace)
+            command = spawn.worker_command(
+                command,
+                pipes.numbers,
+                pipes.owner,
+                self._drain.grace,
+                full_exit=self._full_exit,
+            )
             return spawnv_passfds(path, command, [*passfds, *pipes.numbers])
 
         util.spawnv_passfds = spawn_worker

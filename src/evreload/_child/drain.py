@@ -40,6 +40,7 @@ class ProgramDrain:
         # Seconds, by the IDs of this process and of those that it was forked from.
         self._needed: dict[int, float] = {}
         self._begun_in = 0  # the ID of the process that was drained; its forks inherit this
+        self._answered_in = 0  # the same, once it has answered
         self.interceptor: SocketInterceptor | None = None
         self.grace = grace  # seconds for requests, in a worker
         self.can_ask = False  # whether the supervisor has released this process
@@ -48,6 +49,11 @@ class ProgramDrain:
     def has_begun(self) -> bool:
         """Whether this process drains, or has drained: it is stopped next."""
         return self._begun_in == os.getpid()
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether this process has drained: the supervisor expects its end."""
+        return self._answered_in == os.getpid()
 
     def need(self, seconds: float) -> None:
         """Ask the supervisor to drain this process before it stops it, and to wait *seconds*."""
@@ -143,4 +149,5 @@ class ProgramDrain:
         if self._pipes.are_own:  # a fork would also write what it has inherited in its buffers
             flush_output()
         clients = tuple(unfinished[:MAX_CLIENTS])
+        self._answered_in = os.getpid()
         self._pipes.send(Drained(os.getpid(), answered_all, clients))

@@ -168,7 +168,7 @@ class Release(Message):
 
     *grace*: seconds for requests in progress. *started_ns* (nanoseconds since the epoch): the
     program may not know the content of a file that is saved after it. *run_info* is JSON, or empty
-    for the first run.
+    for the first run. *full_exit*: Python deletes all objects at the end; see `quick_exit`.
     """
 
     grace: float
@@ -176,6 +176,14 @@ class Release(Message):
     run_info: str = ""
     keep_sockets: bool = True
     lists_modules: bool = False
+    full_exit: bool = False
+
+
+class Stop(Message):
+    """The stop signal comes next, and after the end of the program another run begins.
+
+    No SIGURG comes with it: the program reads it only when it ends.
+    """
 
 
 class Drain(Message):

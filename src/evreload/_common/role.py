@@ -25,6 +25,7 @@ class Role(Record):
     it, and, if sockets are kept, the socket that passes sockets to and from it. *program* is the
     process ID of the program that a worker belongs to. *lists_modules*: the process sends the list
     of its modules when it ends. *grace*: seconds for requests in progress, in a worker.
+    *full_exit*: Python deletes all objects at each end; see `quick_exit`.
     """
 
     kind: str
@@ -32,6 +33,7 @@ class Role(Record):
     program: int = 0
     lists_modules: bool = False
     grace: float = DEFAULT_GRACE
+    full_exit: bool = False
 
     def __str__(self) -> str:
         words = [self.kind]
@@ -43,6 +45,8 @@ class Role(Record):
             words.append("lists-modules")
         if self.grace != DEFAULT_GRACE:
             words.append(f"grace={self.grace}")
+        if self.full_exit:
+            words.append("full-exit")
         return " ".join(words)
 
     @classmethod
@@ -59,4 +63,5 @@ class Role(Record):
             int(values.get("program", 0)),
             "lists-modules" in values,
             float(values.get("grace", DEFAULT_GRACE)),
+            "full-exit" in values,
         )

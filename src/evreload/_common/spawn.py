@@ -42,14 +42,19 @@ def runner_command(
 
 
 def worker_command(
-    command: list[str], pipes: Iterable[int], program: int, grace: float
+    command: list[str],
+    pipes: Iterable[int],
+    program: int,
+    grace: float,
+    *,
+    full_exit: bool = False,
 ) -> list[str]:
     """Return the command that runs *command*, of Python, as a worker of the process *program*.
 
-    *grace*: seconds for its requests in progress.
+    *grace* and *full_exit* as in `Role`.
     """
     flags, _ = split_command_line(command[1:])
-    role = Role(WORKER, tuple(pipes), program, grace=grace)
+    role = Role(WORKER, tuple(pipes), program, grace=grace, full_exit=full_exit)
     return [command[0], *flags, startup.RUNNER, str(role), *command]
 
 

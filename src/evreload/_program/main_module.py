@@ -14,6 +14,7 @@ from .. import _backend
 from .._common import role as roles
 from .._common import startup
 from .._common.unpatched import os
+from .quick_exit import QuickExit
 
 TYPE_CHECKING = False  # `typing` costs 2 ms of a program's start
 if TYPE_CHECKING:
@@ -146,8 +147,7 @@ def main(argument: str) -> None:
     elif role.kind == roles.PLAIN:
         run(startup.TARGET)
     elif role.kind == roles.WORKER:
-        _backend.become_client(role).begin()
-        run(startup.TARGET)
+        _run_worker(role, startup.TARGET)
     else:
         _run_supervised(role, startup.TARGET)
 
@@ -207,8 +207,19 @@ def _is_started() -> bool:
     return backend is not None and backend.is_started
 
 
+def _run_worker(role: roles.Role, target: list[str]) -> None:
+    """Run *target*, the code of a worker that multiprocessing has started."""
+    quick_exit = QuickExit()
+    client = _backend.become_client(role)
+    quick_exit.attach(client.is_stopped, role.pipes)
+    client.begin()
+    with quick_exit:
+        run(target)
+
+
 def _run_supervised(role: roles.Role, target: list[str]) -> None:
     """Run *target* under the supervisor, which watches its files."""
+    quick_exit = QuickExit()  # before the fork server imports modules that add exit handlers
     here = _directory()
     if not sys.flags.safe_path and here and here not in sys.path:
         sys.path.append(here)  # as tornado.autoreload does, whose tests need it
@@ -217,22 +228,24 @@ def _run_supervised(role: roles.Role, target: list[str]) -> None:
         set_up(target)
         role = _backend.serve_forks(role)  # returns in each program that it forks
     client = _backend.become_client(role)
+    quick_exit.attach(client.is_stopped, role.pipes)
     client.wait_for_release()
     if target[0] not in ("-m", "-c"):
         client.report_script(_absolute(target[0]))
-    try:
-        (execute if is_forked else run)(target)
-    except KeyboardInterrupt:
-        sys.exit(130)  # quietly, with the status that a shell gives
-    except SystemExit as error:
-        client.report_failure(error)
-        raise
-    except BaseException as error:
-        client.report_failure(error)
-        _print_error(error)
-        sys.exit(1)
-    finally:
-        client.report_end()
+    with quick_exit:
+        try:
+            (execute if is_forked else run)(target)
+        except KeyboardInterrupt:
+            sys.exit(130)  # quietly, with the status that a shell gives
+        except SystemExit as error:
+            client.report_failure(error)
+            raise
+        except BaseException as error:
+            client.report_failure(error)
+            _print_error(error)
+            sys.exit(1)
+        finally:
+            client.report_end()
 
 
 def _print_error(error: BaseException) -> None:

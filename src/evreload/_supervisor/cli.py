@@ -180,6 +180,7 @@ def _supervise(settings: Settings, first: FirstProcess) -> NoReturn:
         time.time_ns(),
         keep_sockets=settings.keep_sockets,
         lists_modules=settings.warm,
+        full_exit=settings.full_exit,
     )
     first.release(release)
     from .._common import log

@@ -10,6 +10,7 @@ Owns: which answers are awaited from the run that ends.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -17,7 +18,7 @@ import time
 from collections.abc import Callable, Collection
 
 from .._common import terminal
-from .._common.protocol import Drained
+from .._common.protocol import Drained, Stop
 from .._common.run_info import MAX_PATHS
 from .._settings import Settings
 from .._watch.listener import Changes
@@ -109,6 +110,8 @@ class Shutdown:
                 self._awaited.clear()
             if process.hook_exited and not process.is_running:
                 return False
+        with contextlib.suppress(OSError):  # it has closed the pipe, or reads nothing
+            process.send(Stop())
         await self.stop(process)
         return True
 

@@ -449,6 +449,7 @@ class Supervisor:
                     run_info,
                     keep_sockets=self._settings.keep_sockets,
                     lists_modules=self._settings.warm,
+                    full_exit=self._settings.full_exit,
                 )
             )
         except OSError:
