@@ -146,6 +146,11 @@ class ProgramDrain:
 
             with suppress(Exception):  # the supervisor waits for the answer
                 stop(self.interceptor.unkept())
+        if "uvicorn.server" in sys.modules:
+            from .._program.uvicorn_end import end_without_sleeps
+
+            with suppress(Exception):
+                end_without_sleeps()
         if self._pipes.are_own:  # a fork would also write what it has inherited in its buffers
             flush_output()
         clients = tuple(unfinished[:MAX_CLIENTS])
