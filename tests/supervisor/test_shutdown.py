@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -210,6 +211,36 @@ def test_a_program_that_waits_for_a_signal_gets_only_the_stop_signal(monkeypatch
 
 
 # Stop
+
+
+@pytest.mark.parametrize(
+    ("options", "seconds"),
+    [
+        ({"stop_timeout": 0.02}, 0.02),
+        ({"stop_timeout": 0.02, "grace": 1.5}, 1.5),
+        ({"stop_timeout": 1.6, "grace": 1.5}, 1.6),
+    ],
+    ids=["the default grace", "a longer grace", "a shorter grace"],
+)
+def test_a_program_has_the_time_of_the_grace_to_end(monkeypatch, caplog, options, seconds):
+    async def wait_for(event, deadline):
+        assert begun + seconds <= deadline <= time.monotonic() + seconds
+        return False
+
+    async def ends():
+        process, shutdown = start(Started(), **options)
+        monkeypatch.setattr(process, "signal", lambda number: None)
+        monkeypatch.setattr(shutdown_module, "_wait_for", wait_for)
+        monkeypatch.setattr(shutdown_module, "kill_all", lambda pids: process.end(-9))
+        monkeypatch.setattr(shutdown, "members", list)
+        await shutdown.stop(process)
+        process.close()
+
+    begun = time.monotonic()
+    with caplog.at_level("INFO", "evreload"):
+        asyncio.run(ends())
+    (message,) = caplog.messages
+    assert message.startswith(f"the program did not end in {seconds:g} s, and is killed")
 
 
 def test_the_stop_of_a_run_that_another_one_follows_is_announced(monkeypatch):

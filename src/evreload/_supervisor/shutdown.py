@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection
 from .._common import terminal
 from .._common.protocol import Drained, Stop
 from .._common.run_info import MAX_PATHS
-from .._settings import Settings
+from .._settings import OPTIONS, Settings
 from .._watch.listener import Changes
 from .life_cycle import Event, State
 from .process_tree import (
@@ -234,10 +234,9 @@ class Shutdown:
             process.signal(signal.SIGCONT)  # a program stopped by SIGSTOP could not handle it
             await _wait_for(self._exited, deadline)
         if process.is_running:
-            timeout = self._settings.stop_timeout
             logger.info(
                 "the program did not end in %g s, and is killed (--stop-timeout allows more)",
-                timeout,
+                self._time_to_end,
             )
             kill_all(lambda: tree(process.pid))
             await self._exited.wait()
@@ -271,7 +270,17 @@ class Shutdown:
         return [pid for pid in found if pid not in spared]
 
     def _deadline(self) -> float:
-        return time.monotonic() + (self._settings.stop_timeout or float("inf"))
+        return time.monotonic() + self._time_to_end
+
+    @property
+    def _time_to_end(self) -> float:
+        """Seconds from the stop signal on.
+
+        Servers other than Tornado's finish their requests then, so a longer grace holds here, too.
+        """
+        settings = self._settings
+        grace = settings.grace if settings.grace > OPTIONS["grace"].default else 0.0
+        return max(settings.stop_timeout, grace) if settings.stop_timeout else float("inf")
 
 
 async def _wait_for(event: asyncio.Event, deadline: float) -> bool:
