@@ -118,6 +118,7 @@ PLAIN = {
     "python -m evreload --debounce 200 server.py",
     "python -m evreload --stop-signal SIGINT --stop-timeout 10 worker.py",
     "python -m evreload --no-keep-sockets server.py",
+    "python -m evreload --full-exit server.py",
     "python -m evreload --grace 5 server.py",
     "python -m evreload --warm server.py",
     "python -m evreload --warm --cold matplotlib server.py",
