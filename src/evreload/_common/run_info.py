@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -24,8 +23,6 @@ MAX_TRIES = 4  # restarts in a row, without a pause, for a file that changes at 
 # The first pause, in seconds, and by how much each further one is longer.
 PAUSE = (5.0, 4)
 EDIT_PAUSE = (1.0, 2)  # for a file that nothing but edits seems to change
-
-logger = logging.getLogger("evreload")
 
 
 class Tries(NamedTuple):
