@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
 
 import pytest
 
 from evreload._common.filestat import stat_path
-from evreload._common.own_writes import OwnWrites
 from evreload._common.run_info import EDIT_PAUSE, MAX_TRIES, PAUSE, RunInfo, Tries
 from evreload._common.source import source_hash
-from evreload._watch.listener import Changes, WatchRequest
+from evreload._watch.listener import Changes
 from evreload._watch.startup_changes import (
     NS,
     RECENT_NS,
@@ -20,29 +18,18 @@ from evreload._watch.startup_changes import (
     StartupChanges,
 )
 from support.files import await_tick
+from support.listeners import PartialListener
 
 
-class Listener:
+class Listener(PartialListener):
     """The owner of a watcher in a run of the program."""
 
     def __init__(self, tried: dict[str, Tries]) -> None:
-        self.writes = OwnWrites()
+        super().__init__()
         self.run_info = RunInfo(1, (), 0, tried)
 
     def on_changes(self, changes: Changes) -> None:
         raise NotImplementedError
-
-    def on_watching(self) -> None:
-        raise NotImplementedError
-
-    def may_continue(self) -> bool:
-        raise NotImplementedError
-
-    def new_requests(self) -> Iterable[WatchRequest]:
-        raise NotImplementedError
-
-    def own_writes(self) -> OwnWrites:
-        return self.writes
 
 
 class Start:

@@ -9,12 +9,11 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from evreload._common.own_writes import OwnWrites
 from evreload._common.run_info import RunInfo
 from evreload._common.source import source_hash
 from evreload._watch import debounce as debouncing
@@ -25,6 +24,7 @@ from evreload._watch.observers.base import EVENTS_LOST, FileEvent
 from evreload._watch.watched_files import WatchedFiles
 from support.deadline import DEADLINE
 from support.files import await_tick
+from support.listeners import PartialListener
 from support.observers import SilentObservers
 
 
@@ -43,15 +43,15 @@ class FakeRunInfo(RunInfo):
         return self.delays.get(path, 0.0)
 
 
-class Listener:
+class Listener(PartialListener):
     """Owns the watched files of a directory, and keeps what they deliver."""
 
     def __init__(
         self, top: Path, *, debounce: float = 0.0, ignored: IgnoreRule = lambda path: None
     ) -> None:
+        super().__init__()
         self.top = top
         self.connected: list[SilentObservers] = []
-        self.writes = OwnWrites()
         self._run_info = FakeRunInfo()
         self.delays = self._run_info.delays  # of restarts, by path; None: it has no need
         self.asked = self._run_info.asked  # the paths for which a delay was asked
@@ -69,18 +69,6 @@ class Listener:
 
     def on_changes(self, changes: Changes) -> None:
         self._delivered.put_nowait(changes)
-
-    def on_watching(self) -> None:
-        raise NotImplementedError
-
-    def may_continue(self) -> bool:
-        raise NotImplementedError
-
-    def new_requests(self) -> Iterable[WatchRequest]:
-        raise NotImplementedError
-
-    def own_writes(self) -> OwnWrites:
-        return self.writes
 
     @property
     def run_info(self) -> RunInfo:
